@@ -1,0 +1,163 @@
+//! Reads back what [`super::write`] writes, and no more: other people's files go through a demuxer.
+
+use crate::bmff::{BoxHeader, Fields, boxes, find};
+use crate::{ParameterSets, Ticks, Timestamp};
+
+use super::{RandomAccessEntry, from_ntp};
+
+/// A segment, or a part of it, cannot be read.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ScanError {
+    /// More bytes are needed: the file was cut here.
+    #[error("cut short")]
+    Short,
+    /// The bytes are not what a segment holds at this place.
+    #[error("{0}")]
+    Damaged(&'static str),
+}
+
+/// The head of a segment.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Init {
+    /// What its pictures refer to.
+    pub parameter_sets: ParameterSets,
+    /// Bytes of `ftyp` and `moov`: where the first fragment begins.
+    pub size: u64,
+}
+
+/// Reads `ftyp` and `moov` at the front of `bytes`.
+pub fn init(bytes: &[u8]) -> Result<Init, ScanError> {
+    let damaged = ScanError::Damaged;
+    let ftyp = BoxHeader::parse(bytes).ok_or(ScanError::Short)?;
+    if &ftyp.kind != b"ftyp" || ftyp.size > 4096 {
+        return Err(damaged("no ftyp at the front"));
+    }
+    let after = bytes.get(ftyp.size as usize..).ok_or(ScanError::Short)?;
+    let moov = BoxHeader::parse(after).ok_or(ScanError::Short)?;
+    if &moov.kind != b"moov" || moov.size > 1 << 20 {
+        return Err(damaged("no moov after ftyp"));
+    }
+    let body = after.get(moov.header as usize..moov.size as usize).ok_or(ScanError::Short)?;
+    let mut path = body;
+    for kind in [b"trak", b"mdia", b"minf", b"stbl"] {
+        path = find(path, kind).ok_or(damaged("moov lacks a video track"))?;
+    }
+    let entries = find(path, b"stsd").and_then(|stsd| stsd.get(8..)).ok_or(damaged("no sample description"))?;
+    let avc1 = find(entries, b"avc1").and_then(|avc1| avc1.get(78..)).ok_or(damaged("the track is not avc1"))?;
+    let record = find(avc1, b"avcC").ok_or(damaged("avc1 lacks avcC"))?;
+    let parameter_sets = ParameterSets::from_avc_configuration(record).map_err(|_| damaged("avcC cannot be read"))?;
+    Ok(Init { parameter_sets, size: ftyp.size + moov.size })
+}
+
+/// One sample of a fragment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sample {
+    /// 90 kHz ticks from the segment's start to when it is shown.
+    pub time: Ticks,
+    /// Bytes.
+    pub size: u32,
+    /// Whether decoding can start here.
+    pub is_sync: bool,
+}
+
+/// One movie fragment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fragment {
+    /// The wall-clock time of the segment's start, where a GOP begins.
+    pub start: Option<Timestamp>,
+    /// Its samples in decoding order.
+    pub samples: Vec<Sample>,
+    /// Bytes from the front of the fragment to its `moof`.
+    pub moof: u64,
+    /// Bytes from the front of the fragment to its first sample.
+    pub data: u64,
+    /// Bytes of the whole fragment.
+    pub size: u64,
+    /// When the fragment ends: ticks from the segment's start.
+    pub end: Ticks,
+}
+
+/// Reads the head of the fragment at the front of `bytes`: `prft`, `moof` and the header of `mdat`. The samples
+/// themselves need not be in `bytes`. `Ok(None)` at the index that ends a finished segment.
+pub fn fragment(bytes: &[u8]) -> Result<Option<Fragment>, ScanError> {
+    let damaged = ScanError::Damaged;
+    let mut at = 0_u64;
+    let mut start = None;
+    let moof = loop {
+        let rest = bytes.get(at as usize..).ok_or(ScanError::Short)?;
+        let header = BoxHeader::parse(rest).ok_or(if rest.len() < 16 {
+            ScanError::Short
+        } else {
+            damaged("not a box")
+        })?;
+        match &header.kind {
+            b"mfra" => return Ok(None),
+            b"prft" if header.size == 32 && start.is_none() => {
+                let mut fields = Fields::new(rest.get(8..32).ok_or(ScanError::Short)?);
+                fields.skip(8);
+                let (ntp, media) = (fields.u64(), fields.u64());
+                let media = media.and_then(|media| i64::try_from(media).ok()).ok_or(damaged("prft cannot be read"))?;
+                start = ntp.map(|ntp| from_ntp(ntp) - Ticks::new(media));
+                at += header.size;
+            }
+            // A fragment of 10 s at 240 fps has a moof of 40 KB.
+            b"moof" if header.size <= 1 << 20 => break header,
+            _ => return Err(damaged("neither prft, moof nor mfra")),
+        }
+    };
+    let body_start = (at + moof.header) as usize;
+    let body = bytes.get(body_start..(at + moof.size) as usize).ok_or(ScanError::Short)?;
+    let (samples, end) = samples(body).ok_or(damaged("moof cannot be read"))?;
+    let mdat_at = at + moof.size;
+    let mdat_bytes = bytes.get(mdat_at as usize..).filter(|rest| rest.len() >= 8).ok_or(ScanError::Short)?;
+    let mdat = BoxHeader::parse(mdat_bytes).ok_or(damaged("no mdat after moof"))?;
+    let payload: u64 = samples.iter().map(|sample| u64::from(sample.size)).sum();
+    if &mdat.kind != b"mdat" || mdat.size != payload + mdat.header {
+        return Err(damaged("mdat does not hold what moof says"));
+    }
+    Ok(Some(Fragment { start, samples, moof: at, data: mdat_at + mdat.header, size: mdat_at + mdat.size, end }))
+}
+
+fn samples(moof: &[u8]) -> Option<(Vec<Sample>, Ticks)> {
+    let traf = find(moof, b"traf")?;
+    let mut tfdt = Fields::new(find(traf, b"tfdt")?);
+    let (1, _) = tfdt.version_and_flags()? else { return None };
+    let mut decode = i64::try_from(tfdt.u64()?).ok()?;
+    let mut trun = Fields::new(find(traf, b"trun")?);
+    let (1, 0xf01) = trun.version_and_flags()? else { return None };
+    let count = trun.u32()? as usize;
+    trun.skip(4)?;
+    if trun.rest().len() != count.checked_mul(16)? || count == 0 {
+        return None;
+    }
+    let mut samples = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (duration, size, flags, offset) = (trun.u32()?, trun.u32()?, trun.u32()?, trun.u32()?);
+        let time = decode.checked_add(i64::from(offset as i32))?;
+        samples.push(Sample { time: Ticks::new(time), size, is_sync: flags & 0x1_0000 == 0 });
+        decode = decode.checked_add(i64::from(duration))?;
+    }
+    Some((samples, Ticks::new(decode)))
+}
+
+/// The GOPs listed in an `mfra` box, which `bytes` holds whole.
+pub fn random_access(bytes: &[u8]) -> Option<Vec<RandomAccessEntry>> {
+    let (kind, body) = boxes(bytes).next()?;
+    if &kind != b"mfra" {
+        return None;
+    }
+    let mut tfra = Fields::new(find(body, b"tfra")?);
+    let (1, _) = tfra.version_and_flags()? else { return None };
+    tfra.skip(8)?;
+    let count = tfra.u32()? as usize;
+    if tfra.rest().len() != count.checked_mul(19)? {
+        return None;
+    }
+    (0..count)
+        .map(|_| {
+            let entry = RandomAccessEntry { time: tfra.u64()?, moof: tfra.u64()? };
+            tfra.skip(3)?;
+            Some(entry)
+        })
+        .collect()
+}

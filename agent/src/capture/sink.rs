@@ -1,0 +1,71 @@
+//! Where all sources deliver: pictures get their timestamps here and go into the camera's log.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use edgecam_media::assembler::Picture;
+use edgecam_media::clock::{Arrival, ArrivalClock, Timeline};
+use edgecam_media::{AccessUnit, Ticks, Timestamp, TrackId};
+
+/// Takes pictures from one attempt of a source.
+pub struct Sink {
+    started: Instant,
+    timeline: Timeline,
+    arrivals: Option<ArrivalClock>,
+    append: Box<dyn FnMut(Delivered) + Send>,
+    force_idr: tokio::sync::watch::Receiver<u64>,
+}
+
+/// A stamped picture on its way into the log.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Delivered {
+    /// The picture.
+    pub unit: AccessUnit,
+    /// The wall clock was set back: see [`Timeline`].
+    pub went_back: bool,
+}
+
+impl Sink {
+    /// A sink that continues behind a picture stamped `latest`. `force_idr` changes whenever a reader wants an IDR.
+    pub fn new(
+        latest: Option<Timestamp>,
+        force_idr: tokio::sync::watch::Receiver<u64>,
+        append: impl FnMut(Delivered) + Send + 'static,
+    ) -> Self {
+        Self {
+            started: Instant::now(),
+            timeline: Timeline::after(latest),
+            arrivals: None,
+            append: Box::new(append),
+            force_idr,
+        }
+    }
+
+    /// Both clocks, now. To be read when data arrives, not when it has been parsed.
+    pub fn now(&self) -> Arrival {
+        Arrival { monotonic: self.started.elapsed(), wall: wall_clock() }
+    }
+
+    /// Takes a picture of a source that has a clock; `media` is its time on that clock.
+    pub fn deliver(&mut self, picture: Picture, media: Ticks, at: Arrival) {
+        let stamp = self.timeline.stamp(media, at, picture.is_idr);
+        let Picture { is_idr, data, parameter_sets } = picture;
+        let unit = AccessUnit { track: TrackId::VIDEO, pts: stamp.pts, is_idr, data, parameter_sets };
+        (self.append)(Delivered { unit, went_back: stamp.went_back });
+    }
+
+    /// Takes a picture of a source without a clock. `frame_duration` is what the config or the stream says.
+    pub fn deliver_on_arrival(&mut self, picture: Picture, frame_duration: Option<Ticks>, at: Arrival) {
+        let clock = self.arrivals.get_or_insert_with(|| ArrivalClock::new(frame_duration));
+        let media = clock.tick(at.monotonic);
+        self.deliver(picture, media, at);
+    }
+
+    /// A watch that changes when a reader asks for an IDR; for sources that can make one.
+    pub fn idr_requests(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.force_idr.clone()
+    }
+}
+
+fn wall_clock() -> Timestamp {
+    Timestamp::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
+}
