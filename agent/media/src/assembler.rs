@@ -197,11 +197,9 @@ impl<T: Copy> Assembler<T> {
                 self.has_slice = true;
                 self.put(unit.bytes());
             }
-            NalKind::Sps | NalKind::Pps => {
-                // Sets that change between IDRs stay in band as well: the pictures up to the next IDR need them.
-                if self.sets.remember(unit.bytes()) && !self.wait_for_idr {
-                    self.put(unit.bytes());
-                }
+            // Sets that change between IDRs stay in band as well: the pictures up to the next IDR need them.
+            NalKind::Sps | NalKind::Pps if self.sets.remember(unit.bytes()) && !self.wait_for_idr => {
+                self.put(unit.bytes());
             }
             _ => {}
         }

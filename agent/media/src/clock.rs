@@ -136,11 +136,8 @@ impl ArrivalClock {
         };
         let gap = arrived - previous_arrival;
         if self.nominal.is_none() {
-            self.period = if self.period == Ticks::ZERO {
-                gap
-            } else {
-                self.period + Ticks::new((gap - self.period).get() / 16)
-            };
+            self.period =
+                if self.period == Ticks::ZERO { gap } else { self.period + Ticks::new((gap - self.period).get() / 16) };
         }
         let expected = media + self.period;
         let error = arrived - expected;

@@ -7,8 +7,8 @@ use crate::{AccessUnit, ParameterSets, Timecode, TrackId};
 
 /// EBML header: version 1, ids up to 4 and sizes up to 8 bytes, DocType "matroska" version 2.
 const EBML: [u8; 40] = [
-    0x1a, 0x45, 0xdf, 0xa3, 0xa3, 0x42, 0x86, 0x81, 1, 0x42, 0xf7, 0x81, 1, 0x42, 0xf2, 0x81, 4, 0x42, 0xf3, 0x81, 8, 0x42,
-    0x82, 0x88, b'm', b'a', b't', b'r', b'o', b's', b'k', b'a', 0x42, 0x87, 0x81, 2, 0x42, 0x85, 0x81, 2,
+    0x1a, 0x45, 0xdf, 0xa3, 0xa3, 0x42, 0x86, 0x81, 1, 0x42, 0xf7, 0x81, 1, 0x42, 0xf2, 0x81, 4, 0x42, 0xf3, 0x81, 8,
+    0x42, 0x82, 0x88, b'm', b'a', b't', b'r', b'o', b's', b'k', b'a', 0x42, 0x87, 0x81, 2, 0x42, 0x85, 0x81, 2,
 ];
 const SEGMENT: [u8; 4] = [0x18, 0x53, 0x80, 0x67];
 const INFO: [u8; 4] = [0x15, 0x49, 0xa9, 0x66];
@@ -70,7 +70,7 @@ pub fn cluster(millis: i64) -> [u8; 15] {
 pub fn block_header(unit: &AccessUnit, timecode: Timecode) -> [u8; BLOCK_HEADER_SIZE] {
     let mut out = [0; BLOCK_HEADER_SIZE];
     out[0] = 0xa3;
-    out[1..9].copy_from_slice(&(unit.data.len() as u64 + 4 | 1 << 56).to_be_bytes());
+    out[1..9].copy_from_slice(&((unit.data.len() as u64 + 4) | 1 << 56).to_be_bytes());
     out[9] = 0x80 | unit.track.get();
     out[10..12].copy_from_slice(&timecode.to_be_bytes());
     out[12] = if unit.is_idr { 0x80 } else { 0 };
@@ -143,11 +143,18 @@ mod tests {
         let track = &read.tracks()[0];
         assert_eq!(track.codec_id(), "V_MPEG4/ISO/AVC");
         assert_eq!(track.codec_private(), Some(&sets.configuration()[..]));
-        assert_eq!(track.video().map(|video| (video.pixel_width().get(), video.pixel_height().get())), Some((1280, 720)));
+        assert_eq!(
+            track.video().map(|video| (video.pixel_width().get(), video.pixel_height().get())),
+            Some((1280, 720))
+        );
         let mut frames = Vec::new();
         let mut frame = Frame::default();
         while read.next_frame(&mut frame).expect("readable") {
-            frames.push((frame.timestamp as i64 - 1_795_228_575_129, frame.is_keyframe.unwrap_or(false), frame.data.len()));
+            frames.push((
+                frame.timestamp as i64 - 1_795_228_575_129,
+                frame.is_keyframe.unwrap_or(false),
+                frame.data.len(),
+            ));
         }
         let expected = [(0, true), (40, false), (80, false), (1000, true), (1040, false), (1080, false)];
         assert_eq!(frames, expected.map(|(time, key)| (time, key, 20)));

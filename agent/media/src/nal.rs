@@ -175,7 +175,9 @@ mod tests {
 
     #[test]
     fn lengths_must_add_up() {
-        let check = |data: &[u8]| LengthPrefixed::new(Codec::H264, data).map(|n| n.map(|n| n.bytes().len())).collect::<Vec<_>>();
+        let check = |data: &[u8]| {
+            LengthPrefixed::new(Codec::H264, data).map(|n| n.map(|n| n.bytes().len())).collect::<Vec<_>>()
+        };
         assert_eq!(check(&[0, 0, 0, 1, 0x65, 0, 0, 0, 2, 0x41, 9]), vec![Ok(1), Ok(2)]);
         assert_eq!(check(&[0, 0, 0, 0, 0, 0, 0, 1, 0x65]), vec![Ok(1)]);
         assert_eq!(check(&[0, 0, 0, 5, 0x65]), vec![Err(LengthError { length: 5, available: 1 })]);

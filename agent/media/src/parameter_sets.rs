@@ -110,8 +110,11 @@ impl ParameterSets {
     }
 }
 
+/// Borrowed NAL units.
+pub type Units<'a> = Vec<&'a [u8]>;
+
 /// The SPS and PPS inside an AVCDecoderConfigurationRecord.
-pub fn split_avc_configuration(record: &[u8]) -> Result<(Vec<&[u8]>, Vec<&[u8]>), ParameterSetError> {
+pub fn split_avc_configuration(record: &[u8]) -> Result<(Units<'_>, Units<'_>), ParameterSetError> {
     let error = ParameterSetError::Configuration;
     let [1, _, _, _, length_size, sps_count, rest @ ..] = record else {
         return Err(error("version is not 1 or the record is cut short"));
@@ -126,7 +129,7 @@ pub fn split_avc_configuration(record: &[u8]) -> Result<(Vec<&[u8]>, Vec<&[u8]>)
     Ok((sps, pps))
 }
 
-fn take_units<'a>(rest: &mut &'a [u8], count: u8) -> Result<Vec<&'a [u8]>, ParameterSetError> {
+fn take_units<'a>(rest: &mut &'a [u8], count: u8) -> Result<Units<'a>, ParameterSetError> {
     (0..count)
         .map(|_| {
             let short = ParameterSetError::Configuration("cut short inside a parameter set");
@@ -187,15 +190,7 @@ fn facts(sps: &[u8], parsed: &SeqParameterSet) -> Result<VideoFacts, ParameterSe
         // Baseline has no B slices; with picture order count type 2 output order is decoding order (8.2.1.3).
         None => profile_idc != 66 && !matches!(parsed.pic_order_cnt, h264_reader::nal::sps::PicOrderCntType::TypeTwo),
     };
-    Ok(VideoFacts {
-        width,
-        height,
-        profile_idc,
-        constraint_flags: sps[2],
-        level_idc: sps[3],
-        frame_rate,
-        reordering,
-    })
+    Ok(VideoFacts { width, height, profile_idc, constraint_flags: sps[2], level_idc: sps[3], frame_rate, reordering })
 }
 
 fn avc_configuration(sps: &[u8], parsed: &SeqParameterSet, pps: &[Bytes]) -> Bytes {
@@ -229,8 +224,8 @@ pub(crate) mod tests {
 
     /// x264, 1280x720 at 15 fps, High, no B-frames.
     pub(crate) const SPS_720P: &[u8] = &[
-        0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00,
-        0x03, 0x01, 0xe0, 0xf1, 0x83, 0x19, 0x60,
+        0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00,
+        0x00, 0x03, 0x01, 0xe0, 0xf1, 0x83, 0x19, 0x60,
     ];
     pub(crate) const PPS: &[u8] = &[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0];
 
@@ -255,7 +250,10 @@ pub(crate) mod tests {
     #[test]
     fn rubbish_is_refused() {
         for sps in [&[][..], &[0x67], &[0x67, 100, 0, 31], &[0xff; 40]] {
-            assert!(ParameterSets::h264(Bytes::copy_from_slice(sps), vec![Bytes::from_static(PPS)]).is_err(), "{sps:?}");
+            assert!(
+                ParameterSets::h264(Bytes::copy_from_slice(sps), vec![Bytes::from_static(PPS)]).is_err(),
+                "{sps:?}"
+            );
         }
         assert_eq!(pps_ids(PPS), Ok((0, 0)));
         assert_eq!(pps_ids(&[0x68]), Err(ParameterSetError::Pps));

@@ -5,13 +5,16 @@
 
 pub mod elementary_stream;
 pub mod file;
+mod idr_watch;
+mod path_error;
 pub mod rtsp;
 mod sink;
+mod sniff;
 pub mod test_pattern;
 
 use std::time::Duration;
 
-pub use sink::{Delivered, Sink};
+pub use sink::{Clocks, Delivered, Lost, Sink};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::source::Source;

@@ -2,17 +2,19 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use edgecam_media::assembler::Picture;
+use edgecam_media::assembler::{Losses, Picture};
 use edgecam_media::clock::{Arrival, ArrivalClock, Timeline};
 use edgecam_media::{AccessUnit, Ticks, Timestamp, TrackId};
+use tokio::sync::watch;
 
 /// Takes pictures from one attempt of a source.
 pub struct Sink {
-    started: Instant,
+    clocks: Clocks,
     timeline: Timeline,
     arrivals: Option<ArrivalClock>,
     append: Box<dyn FnMut(Delivered) + Send>,
-    force_idr: tokio::sync::watch::Receiver<u64>,
+    force_idr: watch::Receiver<u64>,
+    lost: watch::Sender<Lost>,
 }
 
 /// A stamped picture on its way into the log.
@@ -24,25 +26,57 @@ pub struct Delivered {
     pub went_back: bool,
 }
 
+/// What this attempt could not deliver, counted since it began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lost {
+    /// RTP packets missing.
+    pub packets: u64,
+    /// Pictures left out because they were older than the connection: what a FIFO still held.
+    pub stale: u64,
+    /// Frames not drawn, captured or encoded because their time had passed.
+    pub late: u64,
+    /// What the stream itself was missing.
+    pub stream: Losses,
+}
+
+/// Both clocks of the machine, to be read by a thread that has no [`Sink`].
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    started: Instant,
+}
+
+impl Clocks {
+    /// Both clocks, now.
+    pub fn now(self) -> Arrival {
+        Arrival { monotonic: self.started.elapsed(), wall: wall_clock() }
+    }
+}
+
 impl Sink {
     /// A sink that continues behind a picture stamped `latest`. `force_idr` changes whenever a reader wants an IDR.
     pub fn new(
         latest: Option<Timestamp>,
-        force_idr: tokio::sync::watch::Receiver<u64>,
+        force_idr: watch::Receiver<u64>,
         append: impl FnMut(Delivered) + Send + 'static,
     ) -> Self {
         Self {
-            started: Instant::now(),
+            clocks: Clocks { started: Instant::now() },
             timeline: Timeline::after(latest),
             arrivals: None,
             append: Box::new(append),
             force_idr,
+            lost: watch::Sender::default(),
         }
     }
 
     /// Both clocks, now. To be read when data arrives, not when it has been parsed.
     pub fn now(&self) -> Arrival {
-        Arrival { monotonic: self.started.elapsed(), wall: wall_clock() }
+        self.clocks.now()
+    }
+
+    /// The clocks that [`Sink::now`] reads.
+    pub fn clocks(&self) -> Clocks {
+        self.clocks
     }
 
     /// Takes a picture of a source that has a clock; `media` is its time on that clock.
@@ -61,8 +95,22 @@ impl Sink {
     }
 
     /// A watch that changes when a reader asks for an IDR; for sources that can make one.
-    pub fn idr_requests(&self) -> tokio::sync::watch::Receiver<u64> {
+    pub fn idr_requests(&self) -> watch::Receiver<u64> {
         self.force_idr.clone()
+    }
+
+    /// Counts what could not be delivered; readers are woken only when something was.
+    pub fn count_lost(&self, count: impl FnOnce(&mut Lost)) {
+        self.lost.send_if_modified(|lost| {
+            let before = *lost;
+            count(lost);
+            *lost != before
+        });
+    }
+
+    /// The counters of [`Sink::count_lost`], for whoever reports them.
+    pub fn lost(&self) -> watch::Receiver<Lost> {
+        self.lost.subscribe()
     }
 }
 

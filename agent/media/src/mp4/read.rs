@@ -85,11 +85,8 @@ pub fn fragment(bytes: &[u8]) -> Result<Option<Fragment>, ScanError> {
     let mut start = None;
     let moof = loop {
         let rest = bytes.get(at as usize..).ok_or(ScanError::Short)?;
-        let header = BoxHeader::parse(rest).ok_or(if rest.len() < 16 {
-            ScanError::Short
-        } else {
-            damaged("not a box")
-        })?;
+        let header =
+            BoxHeader::parse(rest).ok_or(if rest.len() < 16 { ScanError::Short } else { damaged("not a box") })?;
         match &header.kind {
             b"mfra" => return Ok(None),
             b"prft" if header.size == 32 && start.is_none() => {

@@ -1,0 +1,582 @@
+//! Brings the log of one camera into one stream: a window of fragments over PutMedia sessions that come and go.
+//!
+//! Invariants:
+//! * [`Delivery::committed`] never passes a fragment that is neither persisted nor refused for good.
+//! * Inside a session timestamps only rise; what would break that opens a new session.
+//! * A fragment begins at an IDR, except where a GOP is longer than the service allows.
+//! * At most one session takes new footage; up to two more may still be waiting for their last acks.
+//! * Every wait has an end that [`Delivery::deadline`] knows.
+
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use edgecam_media::ring::Position;
+use edgecam_media::{AccessUnit, ParameterSets, Ticks, Timestamp};
+
+pub use report::{Fault, FaultClass, Report, Stats};
+
+use crate::ack::{AckEvent, AckKind, FragmentAck};
+use crate::session::{Placement, Session, SessionId, Unit};
+use crate::window::Window;
+use crate::{Backoff, Disposition, ErrorId};
+
+/// The service ends a connection after about 45 minutes (error 4003); Amazon's producer rotates at 40.
+const SESSION_LIFE: Duration = Duration::from_secs(38 * 60);
+/// Rotation of many streams spreads over this much.
+const SESSION_LIFE_JITTER: Duration = Duration::from_secs(2 * 60);
+/// A new session is opened this long before the token expires.
+const TOKEN_MARGIN: Duration = Duration::from_secs(60);
+/// The service closes a connection after 30 s without data; ending it first gets the last fragment stored.
+const IDLE_LIMIT: Duration = Duration::from_secs(15);
+/// Of bytes not yet taken by the socket this much is queued at most: the rest waits in the log.
+const OUT_LIMIT: usize = 256 << 10;
+/// Between two PutMedia calls: the service takes 5 a second.
+const CALL_SPACING: Duration = Duration::from_millis(250);
+/// Between two fragments on average, and how many may come at once: the service takes 5 a second.
+const FRAGMENT_SPACING: Duration = Duration::from_millis(210);
+const FRAGMENT_BURST: u32 = 3;
+/// First and longest wait after a failure that may pass by itself: within 5 s of its return the service has footage.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LONGEST: Duration = Duration::from_secs(4);
+/// Longest wait after a refusal that needs a person.
+const RETRY_REFUSED: Duration = Duration::from_secs(60);
+/// Connect, TLS handshake and what comes before: credentials, endpoint.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A fragment that ended this many connections, without the service naming it, is taken to be the cause.
+const POISON_LIMIT: u8 = 4;
+/// When a GOP has run for this long, an IDR is asked for.
+const ASK_FOR_IDR: Ticks = Ticks::from_seconds(9);
+
+/// How to deliver.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Where to begin: the cursor as it was left.
+    pub start: Position,
+    /// Whether the stream keeps footage: without retention no PERSISTED ever comes and RECEIVED releases a fragment.
+    pub has_retention: bool,
+    /// Seed for jitter and Segment ids.
+    pub seed: u64,
+}
+
+/// What the caller has to do.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Action {
+    /// Connect to the data endpoint, sign a PutMedia request that starts at `start`, and answer with
+    /// [`Delivery::connected`] or [`Delivery::connect_failed`].
+    Connect {
+        /// Names the connection from now on.
+        session: SessionId,
+        /// For `x-amzn-producer-start-timestamp`.
+        start: Timestamp,
+    },
+    /// Close the connection; nothing more is expected from it.
+    Close(SessionId),
+    /// The cursor has moved: everything before is safe.
+    Commit(Position),
+    /// Ask the source for an IDR, if it can make one.
+    RequestIdr,
+    /// Something a log or a status should say.
+    Report(Report),
+}
+
+#[derive(Debug)]
+enum Link {
+    /// Not connected; not before the instant.
+    Down(Instant),
+    Connecting(SessionId, Instant),
+    Up(Box<Session>),
+}
+
+/// Delivers one log into one stream.
+#[derive(Debug)]
+pub struct Delivery {
+    settings: Settings,
+    window: Window,
+    read_at: Position,
+    /// A unit that has been read and not yet placed.
+    held: Option<Unit>,
+    link: Link,
+    draining: Vec<Session>,
+    backoff: Backoff,
+    rng: fastrand::Rng,
+    actions: VecDeque<Action>,
+    next_session: u64,
+    last_call: Option<Instant>,
+    fragments_ready_at: Option<Instant>,
+    rotate_at: Option<Instant>,
+    /// A gap behind the reading position must be filled over a new session.
+    has_gap: bool,
+    suspect: Option<(Position, u8)>,
+    asked_for_idr: Option<u64>,
+    stopping: bool,
+    stats: Stats,
+}
+
+impl Delivery {
+    /// Nothing is sent before the first unit.
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        Self {
+            window: Window::new(settings.start),
+            read_at: settings.start,
+            held: None,
+            link: Link::Down(now),
+            draining: Vec::new(),
+            backoff: Backoff::new(RETRY_FIRST, RETRY_LONGEST),
+            rng: fastrand::Rng::with_seed(settings.seed),
+            actions: VecDeque::new(),
+            next_session: 1,
+            last_call: None,
+            fragments_ready_at: None,
+            rotate_at: None,
+            has_gap: false,
+            suspect: None,
+            asked_for_idr: None,
+            stopping: false,
+            stats: Stats::default(),
+            settings,
+        }
+    }
+
+    /// Whether the stream keeps footage, once that is known.
+    pub fn set_retention(&mut self, has_retention: bool) {
+        self.settings.has_retention = has_retention;
+    }
+
+    /// Where to read the next unit, if one can be taken now.
+    pub fn wants(&mut self, now: Instant) -> Option<Position> {
+        if self.stopping || self.held.is_some() || self.window.is_full() {
+            return None;
+        }
+        match &mut self.link {
+            Link::Up(session) if session.out_bytes() > OUT_LIMIT => return None,
+            Link::Up(session) => {
+                let past = self.window.past(self.read_at);
+                // Not into the middle of what this session is sending: that is where reading stands anyway.
+                if past != self.read_at {
+                    session.end_fragment(&mut self.window, now);
+                    self.read_at = past;
+                }
+            }
+            Link::Down(_) | Link::Connecting(..) => self.read_at = self.window.past(self.read_at),
+        }
+        Some(self.read_at)
+    }
+
+    /// The log has let go of what was wanted and goes on at `resume`: `wants` has to be asked again.
+    pub fn lagged(&mut self, resume: Position, now: Instant) {
+        if resume > self.read_at {
+            let before = self.window.committed();
+            self.window.lost(self.read_at, resume, now);
+            self.read_at = resume;
+            self.stats.lagged += 1;
+            if self.window.committed() != before {
+                self.actions.push_back(Action::Commit(self.window.committed()));
+            }
+        }
+    }
+
+    /// Takes the unit read at [`Delivery::wants`]; `next` is where the log goes on after it.
+    pub fn unit(&mut self, unit: AccessUnit, sets: Arc<ParameterSets>, next: Position, now: Instant) {
+        let from = std::mem::replace(&mut self.read_at, next);
+        self.held = Some(Unit { from, next, unit, sets });
+        self.pump(now);
+    }
+
+    /// The connection stands; `head` is the signed request head. `token_expires` ends the session in time.
+    pub fn connected(&mut self, id: SessionId, head: Vec<u8>, token_expires: Option<Instant>, now: Instant) {
+        let sets = match (&self.link, &self.held) {
+            (Link::Connecting(expected, _), Some(held)) if *expected == id => held.sets.clone(),
+            _ => {
+                self.actions.push_back(Action::Close(id));
+                return;
+            }
+        };
+        let mut uid = [0; 16];
+        self.rng.fill(&mut uid);
+        let life = SESSION_LIFE - SESSION_LIFE_JITTER.mul_f64(self.rng.f64());
+        let token = token_expires.map(|expires| expires.checked_sub(TOKEN_MARGIN).unwrap_or(now));
+        self.rotate_at = Some(token.map_or(now + life, |token| token.min(now + life)));
+        self.link = Link::Up(Box::new(Session::open(id, head, sets, uid, now)));
+        self.stats.sessions += 1;
+        self.pump(now);
+    }
+
+    /// The connection could not be made, or the request not be signed.
+    pub fn connect_failed(&mut self, id: SessionId, fault: Fault, now: Instant) {
+        if matches!(&self.link, Link::Connecting(expected, _) if *expected == id) {
+            self.link_down(fault, now);
+        }
+    }
+
+    /// Bytes to write to the connection, in order.
+    pub fn out(&self, id: SessionId) -> Option<&VecDeque<Bytes>> {
+        self.session(id).map(Session::out)
+    }
+
+    /// The connection has taken `count` bytes.
+    pub fn written(&mut self, id: SessionId, count: usize, now: Instant) {
+        self.stats.bytes_sent += count as u64;
+        if let Some(session) = self.session_mut(id) {
+            session.written(count, now);
+        }
+    }
+
+    /// The connection has brought bytes.
+    pub fn received(&mut self, id: SessionId, bytes: &[u8], now: Instant) {
+        let Some(session) = self.session_mut(id) else { return };
+        let was_accepted = session.head().is_some();
+        let events = match session.received(bytes, now) {
+            Ok(events) => events,
+            Err(error) => return self.fail(id, Fault::new(FaultClass::Protocol, error.to_string()), now),
+        };
+        let status = session.head().map(|head| head.status);
+        let has_ended = session.has_ended();
+        if let Some(status) = status.filter(|status| *status != 200) {
+            // The message is in the body.
+            if has_ended {
+                let fault = Fault::refused(status, session.head(), &session.error_message());
+                self.fail(id, fault, now);
+            }
+            return;
+        }
+        if status == Some(200) && !was_accepted {
+            self.report(Report::Accepted(id));
+        }
+        for event in events {
+            match event {
+                AckEvent::Ack(ack) => {
+                    if self.ack(id, &ack, now) {
+                        return;
+                    }
+                }
+                AckEvent::Unreadable => self.stats.acks_unreadable += 1,
+            }
+        }
+        if has_ended {
+            self.ended(id, now);
+        }
+        self.pump(now);
+    }
+
+    /// The peer has closed the connection, or reading or writing has failed.
+    pub fn closed(&mut self, id: SessionId, why: &str, now: Instant) {
+        let Some(session) = self.session(id) else { return };
+        let fault = match session.head() {
+            Some(head) if head.status != 200 => Fault::refused(head.status, Some(head), &session.error_message()),
+            _ => Fault::new(FaultClass::Network, why.to_owned()),
+        };
+        if session.is_finished() && self.window.undone(id).next().is_none() {
+            self.ended(id, now);
+        } else {
+            self.fail(id, fault, now);
+        }
+    }
+
+    /// When [`Delivery::tick`] has to be called at the latest.
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let link = match &self.link {
+            Link::Down(retry) => self.held.is_some().then_some(*retry),
+            Link::Connecting(_, since) => Some(*since + CONNECT_TIMEOUT),
+            Link::Up(session) => {
+                let paced = self.held.as_ref().and(self.fragments_ready_at).filter(|at| *at > now);
+                let silence = session.deadline(&self.window, now).map(|(at, _)| at);
+                [paced, silence, Some(session.last_unit + IDLE_LIMIT)].into_iter().flatten().min()
+            }
+        };
+        let draining = self.draining.iter().filter_map(|session| session.deadline(&self.window, now)).map(|(at, _)| at);
+        draining.chain(link).min()
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Instant) {
+        if let Link::Connecting(id, since) = self.link
+            && now >= since + CONNECT_TIMEOUT
+        {
+            self.actions.push_back(Action::Close(id));
+            self.link_down(Fault::new(FaultClass::Network, "connecting took too long".to_owned()), now);
+        }
+        let up = match &self.link {
+            Link::Up(session) => Some(session.as_ref()),
+            _ => None,
+        };
+        let late = self.draining.iter().chain(up).find_map(|session| {
+            let (at, what) = session.deadline(&self.window, now)?;
+            (now >= at).then_some((session.id, what))
+        });
+        if let Some((id, what)) = late {
+            self.stats.silent_peers += 1;
+            self.fail(id, Fault::new(FaultClass::Silent, format!("the service went silent: {what}")), now);
+        }
+        if let Link::Up(session) = &self.link
+            && now >= session.last_unit + IDLE_LIMIT
+        {
+            self.retire(now);
+        }
+        self.pump(now);
+    }
+
+    /// Takes no more footage, finishes what is being sent and waits for its acks.
+    pub fn stop(&mut self, now: Instant) {
+        self.stopping = true;
+        self.held = None;
+        match &self.link {
+            Link::Up(_) => self.retire(now),
+            Link::Connecting(id, _) => {
+                self.actions.push_back(Action::Close(*id));
+                self.link = Link::Down(now);
+            }
+            Link::Down(_) => {}
+        }
+    }
+
+    /// After [`Delivery::stop`]: whether there is nothing left to wait for.
+    pub fn is_stopped(&self) -> bool {
+        self.stopping && self.draining.is_empty() && matches!(self.link, Link::Down(_))
+    }
+
+    /// What to do next.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Everything before this is persisted or will never be.
+    pub fn committed(&self) -> Position {
+        self.window.committed()
+    }
+
+    /// Whether there is a session that takes footage and the service has accepted it.
+    pub fn is_up(&self) -> bool {
+        matches!(&self.link, Link::Up(session) if session.head().is_some())
+    }
+
+    /// Counters since the beginning.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            in_flight: self.window.len() as u64,
+            failures_in_a_row: u64::from(self.backoff.failures()),
+            ..self.stats
+        }
+    }
+
+    fn session(&self, id: SessionId) -> Option<&Session> {
+        match &self.link {
+            Link::Up(session) if session.id == id => Some(session),
+            _ => self.draining.iter().find(|session| session.id == id),
+        }
+    }
+
+    fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        match &mut self.link {
+            Link::Up(session) if session.id == id => Some(session),
+            _ => self.draining.iter_mut().find(|session| session.id == id),
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        self.actions.push_back(Action::Report(report));
+    }
+
+    /// Places the held unit if it can be placed now.
+    fn pump(&mut self, now: Instant) {
+        while let Some(held) = &self.held {
+            let session = match &mut self.link {
+                Link::Up(session) => session,
+                Link::Connecting(..) => return,
+                Link::Down(retry) if now < *retry => return,
+                Link::Down(_) => {
+                    let id = SessionId(self.next_session);
+                    self.next_session += 1;
+                    self.last_call = Some(now);
+                    self.stats.attempts += 1;
+                    self.actions.push_back(Action::Connect { session: id, start: held.unit.pts });
+                    self.link = Link::Connecting(id, now);
+                    return;
+                }
+            };
+            let is_due = self.has_gap || self.rotate_at.is_some_and(|at| now >= at);
+            let placement = match session.placement(held) {
+                _ if is_due && held.unit.is_idr && session.last_unit > session.opened => Placement::NewSession,
+                placement => placement,
+            };
+            match placement {
+                Placement::NewSession => {
+                    self.retire(now);
+                    continue;
+                }
+                Placement::NewFragment => {
+                    let ready = self.fragments_ready_at.unwrap_or(now);
+                    if ready > now {
+                        return;
+                    }
+                    let earliest = now.checked_sub(FRAGMENT_SPACING * FRAGMENT_BURST).unwrap_or(now);
+                    self.fragments_ready_at = Some(ready.max(earliest) + FRAGMENT_SPACING);
+                    self.stats.fragments_begun += 1;
+                    if session.push(held, true, &mut self.window, now) {
+                        self.stats.fragments_without_idr += 1;
+                    }
+                }
+                Placement::Append => {
+                    session.push(held, false, &mut self.window, now);
+                }
+            }
+            let span = session.open_span(held.unit.pts);
+            let gop = held.from.gop;
+            self.held = None;
+            if span.is_some_and(|span| span >= ASK_FOR_IDR) && self.asked_for_idr != Some(gop) {
+                self.asked_for_idr = Some(gop);
+                self.stats.long_gops += 1;
+                self.actions.push_back(Action::RequestIdr);
+                self.report(Report::LongGop);
+            }
+        }
+    }
+
+    /// The session that takes footage ends; its last acks are still awaited.
+    fn retire(&mut self, now: Instant) {
+        let not_before = self.last_call.map_or(now, |call| call + CALL_SPACING);
+        let Link::Up(mut session) = std::mem::replace(&mut self.link, Link::Down(not_before)) else { return };
+        session.finish(&mut self.window, now);
+        self.draining.push(*session);
+        if self.draining.len() > 2 {
+            let oldest = self.draining[0].id;
+            self.fail(oldest, Fault::new(FaultClass::Silent, "the last acks never came".to_owned()), now);
+        }
+        if self.has_gap {
+            self.has_gap = false;
+            self.restart_reading();
+        }
+        self.rotate_at = None;
+    }
+
+    /// Reads again from the first gap, if that is not where reading stands.
+    fn restart_reading(&mut self) {
+        let gap = self.window.first_gap();
+        let stands = self.held.as_ref().map_or(self.read_at, |held| held.from);
+        if gap < stands {
+            self.held = None;
+            self.read_at = gap;
+        }
+    }
+
+    fn link_down(&mut self, fault: Fault, now: Instant) {
+        let delay = match fault.class.needs_a_person() {
+            true => self.backoff.failed_with(RETRY_REFUSED, &mut self.rng),
+            false => self.backoff.failed(&mut self.rng),
+        };
+        self.link = Link::Down(now + delay);
+        self.rotate_at = None;
+        self.has_gap = false;
+        self.held = None;
+        self.read_at = self.window.first_gap();
+        self.stats.failures += 1;
+        self.report(Report::Failed { fault, retry_in: delay });
+    }
+
+    /// The connection is of no more use: what it did not get done is sent again.
+    fn fail(&mut self, id: SessionId, fault: Fault, now: Instant) {
+        let Some(has_worked) = self.session(id).map(|session| session.has_worked) else { return };
+        self.actions.push_back(Action::Close(id));
+        self.suspect_first(id, &fault, now);
+        self.stats.fragments_to_resend += self.window.forget(id) as u64;
+        if has_worked {
+            self.backoff.succeeded();
+        }
+        if let Some(index) = self.draining.iter().position(|session| session.id == id) {
+            self.draining.remove(index);
+            match &self.link {
+                // What it leaves behind lies before what is being sent: a new session fills the gap at the next IDR.
+                Link::Up(_) => self.has_gap |= self.window.first_gap() < self.read_at,
+                Link::Connecting(..) | Link::Down(_) => self.restart_reading(),
+            }
+            self.stats.failures += 1;
+            self.report(Report::Failed { fault, retry_in: Duration::ZERO });
+        } else {
+            self.link_down(fault, now);
+        }
+        self.pump(now);
+    }
+
+    /// Counts how many connections in a row have ended at the same fragment without a word about it.
+    fn suspect_first(&mut self, id: SessionId, fault: &Fault, now: Instant) {
+        if !matches!(fault.class, FaultClass::Error(error) if error.disposition() == Disposition::Skip) {
+            return;
+        }
+        let Some(first) = self.window.undone(id).next().copied() else { return };
+        let count = match self.suspect {
+            Some((position, count)) if position == first.from => count + 1,
+            _ => 1,
+        };
+        self.suspect = Some((first.from, count));
+        if count >= POISON_LIMIT
+            && let FaultClass::Error(error) = fault.class
+        {
+            self.suspect = None;
+            self.skip(id, first.timecode, error, now);
+        }
+    }
+
+    fn skip(&mut self, id: SessionId, timecode: i64, error: ErrorId, now: Instant) {
+        if let Some((from, end)) = self.window.skip(id, timecode, now) {
+            self.stats.fragments_skipped += 1;
+            self.report(Report::Skipped { from, end, error });
+            self.actions.push_back(Action::Commit(self.window.committed()));
+        }
+    }
+
+    /// Takes an ack; returns whether it ended the session.
+    fn ack(&mut self, id: SessionId, ack: &FragmentAck, now: Instant) -> bool {
+        let done = if self.settings.has_retention { AckKind::Persisted } else { AckKind::Received };
+        match ack.kind {
+            AckKind::Buffering => self.stats.acks_buffering += 1,
+            AckKind::Received => self.stats.acks_received += 1,
+            AckKind::Persisted => self.stats.acks_persisted += 1,
+            AckKind::Idle => self.stats.acks_idle += 1,
+            AckKind::Error(error) => {
+                self.stats.acks_error += 1;
+                let known = ack.timecode.is_some_and(|timecode| self.window.undone(id).any(|e| e.timecode == timecode));
+                if let Some(timecode) = ack.timecode.filter(|_| known)
+                    && error.disposition() == Disposition::Skip
+                {
+                    self.skip(id, timecode, error, now);
+                }
+                if error.0 == 4003 {
+                    // The normal end of a long connection is no failure.
+                    self.backoff.succeeded();
+                }
+                self.fail(id, Fault::error(error), now);
+                return true;
+            }
+        }
+        let Some(timecode) = ack.timecode else { return false };
+        let before = self.window.committed();
+        if !self.window.ack(id, timecode, ack.kind, done, now) && ack.kind != AckKind::Idle {
+            self.stats.acks_unexpected += 1;
+        }
+        let committed = self.window.committed();
+        if committed != before {
+            self.backoff.succeeded();
+            self.suspect = None;
+            self.actions.push_back(Action::Commit(committed));
+        }
+        false
+    }
+
+    /// The response is complete.
+    fn ended(&mut self, id: SessionId, now: Instant) {
+        let is_finished = self.session(id).is_some_and(Session::is_finished);
+        if !is_finished || self.window.undone(id).next().is_some() {
+            let why = "the service ended the connection";
+            self.fail(id, Fault::new(FaultClass::Network, why.to_owned()), now);
+            return;
+        }
+        self.actions.push_back(Action::Close(id));
+        self.draining.retain(|session| session.id != id);
+        self.report(Report::Ended(id));
+    }
+}

@@ -1,0 +1,110 @@
+//! H.264 in MP4 and MOV, fragmented or not.
+//!
+//! The boxes are parsed by `re_mp4`, which keeps them all; only the table of samples is kept from it. Sample data is
+//! read when its turn comes.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::os::unix::fs::FileExt;
+
+use edgecam_media::{ParameterSets, Ticks};
+use re_mp4::{Mp4, StsdBoxContent, TrackKind};
+
+use super::{Data, FileError, MAX_SAMPLE, Sample, Times, configuration, with_four_byte_lengths};
+
+/// Where a sample is and when, in the track's timescale.
+#[derive(Clone, Copy)]
+struct Entry {
+    offset: u64,
+    size: u32,
+    duration: u32,
+    dts: i64,
+    composition_offset: i32,
+}
+
+/// Reads the samples of the first H.264 track.
+pub(super) struct Reader {
+    file: File,
+    entries: std::vec::IntoIter<Entry>,
+    timescale: u32,
+    length_size: usize,
+    sets: ParameterSets,
+}
+
+impl Reader {
+    pub(super) fn open(file: File) -> Result<Self, FileError> {
+        let size = file.metadata()?.len();
+        let mp4 = Mp4::read(BufReader::new(&file), size).map_err(damaged)?;
+        let video = || mp4.tracks().values().filter(|track| track.kind == Some(TrackKind::Video));
+        let description = |track: &re_mp4::Track| &track.trak(&mp4).mdia.minf.stbl.stsd.contents;
+        let Some((track, avc1)) = video().find_map(|track| match description(track) {
+            StsdBoxContent::Avc1(avc1) => Some((track, avc1)),
+            _ => None,
+        }) else {
+            return Err(FileError::Unsupported(match video().next() {
+                Some(track) => codec_name(description(track)).to_owned(),
+                None => "no video that is known".to_owned(),
+            }));
+        };
+        let (sets, length_size) = configuration(&avc1.avcc.raw)?;
+        let entries: Vec<Entry> = track.samples.iter().map(entry).collect::<Result<_, _>>()?;
+        let timescale = u32::try_from(track.timescale).ok().filter(|&scale| scale > 0);
+        let timescale = timescale.ok_or_else(|| FileError::Damaged("its track has no timescale".to_owned()))?;
+        if let Some(beyond) = entries.iter().find(|entry| entry.offset.saturating_add(entry.size.into()) > size) {
+            let end = beyond.offset + u64::from(beyond.size);
+            return Err(FileError::Damaged(format!("it is cut short: {size} bytes, but a sample ends at {end}")));
+        }
+        drop(mp4);
+        Ok(Self { file, entries: entries.into_iter(), timescale, length_size, sets })
+    }
+
+    pub(super) fn parameter_sets(&self) -> &ParameterSets {
+        &self.sets
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<Sample>, FileError> {
+        let Some(entry) = self.entries.next() else { return Ok(None) };
+        // Entries are at most MAX_SAMPLE long, which fits any usize.
+        let mut data = vec![0; entry.size as usize];
+        self.file.read_exact_at(&mut data, entry.offset)?;
+        let ticks = |value: i64| Ticks::from_scale(value, self.timescale);
+        let pts = entry.dts.saturating_add(entry.composition_offset.into());
+        Ok(Some(Sample {
+            data: Data::Sample(with_four_byte_lengths(data, self.length_size)),
+            times: Times { pts: ticks(pts), due: ticks(entry.dts) },
+            duration: Some(ticks(entry.duration.into())),
+        }))
+    }
+}
+
+fn entry(sample: &re_mp4::Sample) -> Result<Entry, FileError> {
+    let size = u32::try_from(sample.size).ok().filter(|&size| u64::from(size) <= MAX_SAMPLE);
+    let composition_offset = sample.composition_timestamp.saturating_sub(sample.decode_timestamp);
+    Ok(Entry {
+        offset: sample.offset,
+        size: size.ok_or_else(|| FileError::Damaged(format!("a sample of {} bytes", sample.size)))?,
+        duration: u32::try_from(sample.duration).unwrap_or(0),
+        dts: sample.decode_timestamp,
+        composition_offset: i32::try_from(composition_offset).unwrap_or(0),
+    })
+}
+
+fn codec_name(description: &StsdBoxContent) -> &'static str {
+    match description {
+        StsdBoxContent::Hvc1(_) | StsdBoxContent::Hev1(_) => "H.265 (HEVC) video",
+        StsdBoxContent::Av01(_) => "AV1 video",
+        StsdBoxContent::Vp08(_) => "VP8 video",
+        StsdBoxContent::Vp09(_) => "VP9 video",
+        _ => "video in a codec that is not known",
+    }
+}
+
+fn damaged(error: re_mp4::Error) -> FileError {
+    match error {
+        re_mp4::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            FileError::Damaged("it is cut short inside a box".to_owned())
+        }
+        re_mp4::Error::Io(error) => FileError::Io(error),
+        other => FileError::Damaged(other.to_string()),
+    }
+}

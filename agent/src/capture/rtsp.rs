@@ -1,0 +1,320 @@
+//! IP cameras and NVRs by RTSP, through the `retina` crate.
+//!
+//! Invariants: every step has a deadline, and so has every picture: a camera that keeps the connection open and sends
+//! nothing is found. Sender reports are no sign of life. Packets are put together where retina does it, and the one
+//! copy it makes is the one that goes into the log. After a loss nothing is delivered up to the next IDR.
+//!
+//! Deliberately absent: audio, which is not even set up; several streams of one camera; redirects; ONVIF. A UDP socket
+//! has the receive buffer that the system gives (`net.core.rmem_default`): retina makes it and offers no way to enlarge
+//! it, and it drops packets that come out of order. UDP is for cameras that know nothing else.
+
+mod certificate;
+mod continuity;
+mod endpoint;
+mod tls_tunnel;
+
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use edgecam_media::assembler::Assembler;
+use edgecam_media::{ParameterSets, Ticks};
+use futures_util::StreamExt;
+use retina::client::{
+    Credentials, Demuxed, Described, PlayOptions, Session, SessionOptions, SetupOptions, Stream, TcpTransportOptions,
+    TeardownPolicy, Transport, UdpTransportOptions,
+};
+use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoFrame};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use url::Url;
+
+use self::continuity::Continuity;
+use self::endpoint::{Endpoint, Step};
+use self::tls_tunnel::Tunnel;
+use super::idr_watch::IdrWatch;
+use super::{CaptureError, Sink};
+use crate::config::source::{Rtsp, RtspTransport};
+
+/// How long a tunnel outlives its session, for the TEARDOWN that retina then sends through it.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long to try whether a camera that did not answer takes connections at all.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// Connects and delivers until `cancel` is called (`Ok`) or something ends it.
+pub async fn attempt(settings: &Rtsp, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
+    let endpoint = Endpoint::new(&settings.url, settings.credentials.is_some())?;
+    if settings.url.scheme() != "rtsps" {
+        let camera = Camera { endpoint: &endpoint, settings, transports: transports(settings.transport) };
+        return tokio::select! {
+            biased;
+            () = cancel.cancelled() => Ok(()),
+            error = camera.watch(settings.url.clone(), sink) => Err(error),
+        };
+    }
+    if settings.transport == RtspTransport::Udp {
+        warn!(camera = %endpoint, "rtsps carries video in its own connection: the transport 'udp' is not used");
+    }
+    let tunnel = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Ok(()),
+        tunnel = Tunnel::open(settings, &endpoint) => tunnel?,
+    };
+    let camera = Camera { endpoint: &endpoint, settings, transports: &[RtspTransport::Tcp] };
+    let url = tunnel.url();
+    let mut carry = pin!(tunnel.carry());
+    let mut carrying = true;
+    let end = {
+        let mut watch = pin!(camera.watch(url, sink));
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break Ok(()),
+                error = &mut watch => break Err(error),
+                end = &mut carry, if carrying => {
+                    // Retina finds its connection closed, and that ends the session.
+                    carrying = false;
+                    if let Err(error) = end {
+                        debug!(camera = %endpoint, %error, "the TLS connection broke");
+                    }
+                }
+            }
+        }
+    };
+    if carrying && timeout(FAREWELL, carry).await.is_err() {
+        debug!(camera = %endpoint, "no answer to TEARDOWN");
+    }
+    end
+}
+
+fn transports(first: RtspTransport) -> &'static [RtspTransport] {
+    match first {
+        RtspTransport::Tcp => &[RtspTransport::Tcp, RtspTransport::Udp],
+        RtspTransport::Udp => &[RtspTransport::Udp, RtspTransport::Tcp],
+    }
+}
+
+struct Camera<'a> {
+    endpoint: &'a Endpoint,
+    settings: &'a Rtsp,
+    /// In the order to ask for them.
+    transports: &'a [RtspTransport],
+}
+
+impl Camera<'_> {
+    /// Delivers for as long as it goes, and returns what ended it.
+    async fn watch(&self, url: Url, sink: &mut Sink) -> CaptureError {
+        match self.begin(url).await {
+            Ok(playing) => self.receive(playing, sink).await,
+            Err(error) => error,
+        }
+    }
+
+    /// DESCRIBE, SETUP and PLAY.
+    async fn begin(&self, url: Url) -> Result<Playing, CaptureError> {
+        let limit = self.settings.setup_timeout;
+        self.resolve().await?;
+        let credentials = self.settings.credentials.as_ref().map(|credentials| Credentials {
+            username: credentials.username.clone(),
+            password: credentials.password.expose().to_owned(),
+        });
+        let options = SessionOptions::default()
+            .creds(credentials)
+            .user_agent(concat!("edgecam/", env!("CARGO_PKG_VERSION")).to_owned())
+            .teardown(TeardownPolicy::Auto);
+        let mut session = match timeout(limit, Session::describe(url, options)).await {
+            Ok(described) => described.map_err(|error| self.endpoint.failed(Step::Describe, &error))?,
+            Err(_) => return Err(self.silent().await),
+        };
+        let stream = self.choose(session.streams())?;
+        let transport = self.set_up(&mut session, stream).await?;
+        let clock_rate = session.streams()[stream].clock_rate_hz();
+        let playing = timeout(limit, session.play(PlayOptions::default()))
+            .await
+            .map_err(|_| self.endpoint.silent_server(Step::Play, limit))?
+            .and_then(Session::demuxed)
+            .map_err(|error| self.endpoint.failed(Step::Play, &error))?;
+        info!(camera = %self.endpoint, ?transport, "playing");
+        Ok(Playing { frames: playing, stream, transport, clock_rate })
+    }
+
+    /// Resolves the name for the sake of the message alone: retina does it again.
+    async fn resolve(&self) -> Result<(), CaptureError> {
+        let Endpoint { host, port, .. } = self.endpoint;
+        if host.parse::<IpAddr>().is_ok() {
+            return Ok(());
+        }
+        let limit = self.settings.setup_timeout;
+        let slow = || self.endpoint.unresolved(&io::Error::from(io::ErrorKind::TimedOut));
+        let found = timeout(limit, lookup_host((host.as_str(), *port))).await.map_err(|_| slow())?;
+        found.map(drop).map_err(|error| self.endpoint.unresolved(&error))
+    }
+
+    /// No answer in time: is it the host or the server in it?
+    async fn silent(&self) -> CaptureError {
+        let limit = self.settings.setup_timeout;
+        let probe = TcpStream::connect((self.endpoint.host.as_str(), self.endpoint.port));
+        match timeout(PROBE, probe).await {
+            Ok(Ok(_)) => self.endpoint.silent_server(Step::Describe, limit),
+            Ok(Err(error)) => self.endpoint.unconnected(&error),
+            Err(_) => self.endpoint.silent_host(Some(limit)),
+        }
+    }
+
+    /// The first H.264 stream.
+    fn choose(&self, streams: &[Stream]) -> Result<usize, CaptureError> {
+        let video = || streams.iter().enumerate().filter(|(_, stream)| stream.media() == "video");
+        let first = video().map(|(_, stream)| stream.encoding_name()).next();
+        video()
+            .find(|(_, stream)| stream.encoding_name() == "h264")
+            .map(|(index, _)| index)
+            .ok_or_else(|| CaptureError::UnsupportedCodec(format!("{} sends {}", self.endpoint, unsupported(first))))
+    }
+
+    /// Asks for one transport after the other. Only a refusal of the transport itself leads to the next.
+    async fn set_up(&self, session: &mut Session<Described>, stream: usize) -> Result<RtspTransport, CaptureError> {
+        let limit = self.settings.setup_timeout;
+        let mut refusal = None;
+        for &transport in self.transports {
+            let options = SetupOptions::default().frame_format(FrameFormat::MP4).transport(match transport {
+                RtspTransport::Tcp => Transport::Tcp(TcpTransportOptions::default()),
+                RtspTransport::Udp => Transport::Udp(UdpTransportOptions::default()),
+            });
+            match timeout(limit, session.setup(stream, options)).await {
+                Ok(Ok(())) => return Ok(transport),
+                Ok(Err(error)) if error.status_code() == Some(461) => {
+                    info!(camera = %self.endpoint, ?transport, "the camera refuses this transport");
+                    refusal = Some(error);
+                }
+                Ok(Err(error)) => return Err(self.endpoint.failed(Step::Setup, &error)),
+                Err(_) => return Err(self.endpoint.silent_server(Step::Setup, limit)),
+            }
+        }
+        Err(refusal.map_or_else(|| self.endpoint.closed(), |error| self.endpoint.failed(Step::Setup, &error)))
+    }
+
+    async fn receive(&self, mut playing: Playing, sink: &mut Sink) -> CaptureError {
+        let limit = self.settings.frame_timeout;
+        let mut receiver = Receiver {
+            camera: self,
+            assembler: Assembler::default(),
+            continuity: Continuity::default(),
+            idr_watch: IdrWatch::new(sink.now().monotonic),
+            clock_rate: playing.clock_rate,
+        };
+        receiver.learn(&playing);
+        let mut any = false;
+        let mut deadline = Instant::now() + limit;
+        loop {
+            let item = match timeout_at(deadline, playing.frames.next()).await {
+                Ok(Some(Ok(item))) => item,
+                Ok(Some(Err(error))) => return self.endpoint.failed(Step::Receive, &error),
+                Ok(None) => return self.endpoint.closed(),
+                Err(_) if !any && playing.transport == RtspTransport::Udp => return self.endpoint.no_udp(limit),
+                Err(_) => return CaptureError::Stalled(limit),
+            };
+            let CodecItem::VideoFrame(frame) = item else { continue };
+            any = true;
+            deadline = Instant::now() + limit;
+            if frame.has_new_parameters() {
+                receiver.learn(&playing);
+            }
+            if let Err(error) = receiver.take(frame, sink) {
+                return error;
+            }
+        }
+    }
+}
+
+/// A session that has begun to send.
+struct Playing {
+    frames: Demuxed,
+    stream: usize,
+    transport: RtspTransport,
+    clock_rate: u32,
+}
+
+/// From retina's frames to delivered pictures.
+struct Receiver<'a> {
+    camera: &'a Camera<'a>,
+    assembler: Assembler<()>,
+    continuity: Continuity,
+    idr_watch: IdrWatch,
+    clock_rate: u32,
+}
+
+impl Receiver<'_> {
+    /// Retina takes the parameter sets out of the stream, and knows those of the SDP.
+    fn learn(&mut self, playing: &Playing) {
+        if let Some(ParametersRef::Video(video)) = playing.frames.streams()[playing.stream].parameters() {
+            match ParameterSets::from_avc_configuration(video.extra_data()) {
+                Ok(sets) => self.assembler.learn(&sets),
+                Err(error) => warn!(camera = %self.camera.endpoint, %error, "parameter sets that cannot be used"),
+            }
+        }
+    }
+
+    fn take(&mut self, frame: VideoFrame, sink: &mut Sink) -> Result<(), CaptureError> {
+        let at = sink.now();
+        let media = Ticks::from_scale(frame.timestamp().elapsed(), self.clock_rate);
+        let packets_lost = frame.loss();
+        if packets_lost > 0 {
+            sink.count_lost(|lost| lost.packets += u64::from(packets_lost));
+            self.assembler.lost();
+        }
+        if !self.continuity.follows(media, at.monotonic) {
+            info!(camera = %self.camera.endpoint, "the camera's clock jumped: going on at the next IDR");
+            self.assembler.lost();
+        }
+        if let Some(picture) = self.assembler.push_picture(Bytes::from(frame.into_data())) {
+            self.idr_watch.delivered(at.monotonic);
+            sink.deliver(picture, media, at);
+            return Ok(());
+        }
+        let losses = self.assembler.losses();
+        sink.count_lost(|lost| lost.stream = losses);
+        self.idr_watch.left_out(at.monotonic, losses, &self.camera.endpoint.to_string())
+    }
+}
+
+/// What a camera sends instead of H.264, and what to do about it.
+fn unsupported(encoding: Option<&str>) -> String {
+    let other = "set the encoding of this stream to H.264 in the camera, or use the URL of another of its streams";
+    match encoding {
+        None => "no video: is this the URL of its audio, or is the video input off?".to_owned(),
+        Some("h265") => {
+            "H.265 (HEVC), and the agent takes H.264: set the encoding of this stream to H.264 in the camera (under \
+             'Video', sometimes with \"H.265+\" to be switched off), or use its sub-stream, which often is H.264"
+                .to_owned()
+        }
+        Some("jpeg") => format!("MJPEG, and the agent takes H.264: {other}"),
+        Some("mp4v-es") => format!("MPEG-4 Visual, and the agent takes H.264: {other}"),
+        Some(name) => {
+            let name: String = name.chars().filter(char::is_ascii_graphic).take(40).collect();
+            format!("video in the encoding '{name}', and the agent takes H.264: {other}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unsupported_encodings_are_named() {
+        for (encoding, says) in [
+            (Some("h265"), "HEVC"),
+            (Some("jpeg"), "MJPEG"),
+            (Some("vp8"), "'vp8'"),
+            (Some("x\ny"), "'xy'"),
+            (None, "no video"),
+        ] {
+            assert!(unsupported(encoding).contains(says), "{encoding:?}");
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! As written → as used: ranges, defaults, references. Every message names the key.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+use super::error::ConfigError;
+use super::secret::Secret;
+use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspCredentials, RtspTransport, Source, TestPattern};
+use super::value::Span;
+use super::{Archive, Aws, Camera, Config, Http, Schedule, Upload, UploadMode, identity, written};
+use crate::footage::archive::Rotation;
+use crate::footage::archive::retention::{Retention, StrategyOnFull};
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+const MIB: u64 = 1 << 20;
+
+fn wrong<T>(key: &str, message: impl std::fmt::Display) -> Result<T> {
+    Err(ConfigError::new(format!("{key}: {message}")))
+}
+
+pub(super) fn config(written: written::Config) -> Result<Config> {
+    let state_dir = written.state_dir.or_else(|| identity::environment("STATE_DIRECTORY").map(PathBuf::from));
+    let state_dir = state_dir.unwrap_or_else(|| PathBuf::from("edgecam-data"));
+    let thing = written.thing.unwrap_or_else(identity::thing);
+    let mut names = HashSet::new();
+    let mut cameras = Vec::new();
+    for camera in written.cameras {
+        let name = camera.name.clone();
+        if !names.insert(name.clone()) {
+            return wrong("cameras", format_args!("two cameras are named `{name}`"));
+        }
+        if let Some(camera) = self::camera(camera, &thing, &state_dir)? {
+            cameras.push(camera);
+        }
+    }
+    unique_streams(&cameras)?;
+    Ok(Config {
+        thing,
+        state_dir,
+        aws: aws(written.aws)?,
+        http: http(written.http)?,
+        log_level: level(written.log.level.as_deref())?,
+        cameras,
+    })
+}
+
+/// The service takes one connection a stream: two cameras on one would throw each other out for ever.
+fn unique_streams(cameras: &[Camera]) -> Result<()> {
+    let mut seen = HashSet::new();
+    for camera in cameras {
+        if let Some(upload) = &camera.upload
+            && !seen.insert(&upload.stream)
+        {
+            let message = format!("another camera uploads to `{}` too; put {{camera}} into the name", upload.stream);
+            return wrong(&format!("cameras.{}.upload.stream", camera.name), message);
+        }
+    }
+    Ok(())
+}
+
+fn level(text: Option<&str>) -> Result<tracing::Level> {
+    let Some(text) = text else { return Ok(tracing::Level::INFO) };
+    text.parse().or_else(|_| wrong("log.level", format_args!("`{text}` is not error, warn, info, debug or trace")))
+}
+
+fn aws(written: written::Aws) -> Result<Aws> {
+    let retention = written.create_retention.map_or(Duration::from_secs(24 * 3600), |span| span.0);
+    let hours = retention.as_secs().div_ceil(3600);
+    if hours > 87_600 {
+        return wrong("aws.create_retention", "a stream keeps footage for at most 10 years");
+    }
+    let create_streams = written.create_streams.then_some(hours as u32);
+    Ok(Aws { region: written.region, create_streams, use_instance_metadata: written.use_instance_metadata })
+}
+
+fn http(written: written::Http) -> Result<Option<Http>> {
+    if !written.enabled.unwrap_or(true) {
+        return Ok(None);
+    }
+    let text = written.listen.as_deref().unwrap_or("127.0.0.1:8080");
+    let Ok(listen) = text.parse::<SocketAddr>() else {
+        return wrong("http.listen", format_args!("`{text}` is not an address and port such as 127.0.0.1:8080"));
+    };
+    let token = written.token_file.as_deref().map(|path| secret_file("http.token_file", path)).transpose()?;
+    if !listen.ip().is_loopback() && token.is_none() {
+        return wrong("http.listen", format_args!("{listen} is open to the network: set http.token_file as well"));
+    }
+    Ok(Some(Http { listen, token }))
+}
+
+fn secret_file(key: &str, path: &Path) -> Result<Secret> {
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => wrong(key, format_args!("{} is empty", path.display())),
+        Ok(text) => Ok(Secret::new(text.trim_end_matches(['\r', '\n']))),
+        Err(error) => wrong(key, format_args!("{} cannot be read: {error}", path.display())),
+    }
+}
+
+fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Option<Camera>> {
+    let name = written.name;
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_legal) {
+        let message = "is not a camera name: 1 to 64 letters, digits, `_`, `-` or `.`, not beginning with a dot";
+        return wrong("cameras", format_args!("`{name}` {message}"));
+    }
+    let key = format!("cameras.{name}");
+    let mut sources = Vec::new();
+    sources.extend(written.rtsp.map(|s| rtsp(s, &format!("{key}.rtsp"))).transpose()?);
+    sources.extend(written.elementary_stream.map(|s| elementary_stream(s, &format!("{key}.elementary_stream"))).transpose()?);
+    sources.extend(written.file.map(|s| file(s, &format!("{key}.file"))).transpose()?);
+    sources.extend(written.test_pattern.map(|s| test_pattern(&s, &format!("{key}.test_pattern"))).transpose()?);
+    let Some(source) = sources.pop() else {
+        return wrong(&key, "no source: give one of rtsp, elementary_stream, file, test_pattern");
+    };
+    if let Some(other) = sources.pop() {
+        return wrong(&key, format_args!("two sources, {} and {}: a camera has one", other.kind(), source.kind()));
+    }
+    let archive = archive(written.archive, &format!("{key}.archive"), &state_dir.join(&name))?;
+    let ring = written.ring.map_or(if archive.is_some() { MIB / 2 } else { 16 * MIB }, |size| size.0);
+    let ring_most = written.ring_most.map_or(if archive.is_some() { ring + 8 * MIB } else { ring }, |size| size.0);
+    if !(64 << 10..=4 << 30).contains(&ring) {
+        return wrong(&format!("{key}.ring"), "must be 64 KiB to 4 GiB");
+    }
+    if ring_most < ring {
+        return wrong(&format!("{key}.ring_most"), "must not be less than `ring`");
+    }
+    let upload = written.upload.map(|u| upload(u, &format!("{key}.upload"), thing, &name)).transpose()?.flatten();
+    if let Some(Archive { retention: Retention { delete_after_upload: true, .. }, .. }) = &archive
+        && upload.is_none()
+    {
+        return wrong(&format!("{key}.archive.delete_after_upload"), "nothing is uploaded from this camera");
+    }
+    let camera = Camera { name, source, ring: ring as usize, ring_most: ring_most as usize, archive, upload };
+    Ok(written.enabled.then_some(camera))
+}
+
+fn span(key: &str, name: &str, given: Option<Span>, default: Duration, range: (Duration, Duration)) -> Result<Duration> {
+    let span = given.map_or(default, |span| span.0);
+    if span < range.0 || span > range.1 {
+        let (least, most) = (humantime::format_duration(range.0), humantime::format_duration(range.1));
+        return wrong(&format!("{key}.{name}"), format_args!("must be {least} to {most}"));
+    }
+    Ok(span)
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn rtsp(written: written::Rtsp, key: &str) -> Result<Source> {
+    // The text itself may hold a password: it is not repeated in the message.
+    let Ok(mut url) = Url::parse(&written.url) else {
+        return wrong(&format!("{key}.url"), "is not a URL; special characters in user and password are percent-encoded");
+    };
+    if !matches!(url.scheme(), "rtsp" | "rtsps") || url.host_str().is_none() {
+        return wrong(&format!("{key}.url"), "must begin with rtsp:// or rtsps:// and name a host");
+    }
+    let decode = |text: &str| percent_decode(text);
+    let mut username = Some(decode(url.username())).filter(|name| !name.is_empty());
+    let mut password = url.password().map(|password| Secret::new(decode(password)));
+    if url.set_username("").is_err() || url.set_password(None).is_err() {
+        return wrong(&format!("{key}.url"), "cannot be used without its user and password");
+    }
+    if let Some(name) = written.username {
+        username = Some(name);
+    }
+    match (written.password_file, written.password_env) {
+        (Some(_), Some(_)) => return wrong(key, "password_file and password_env: give one of them"),
+        (Some(path), None) => password = Some(secret_file(&format!("{key}.password_file"), &path)?),
+        (None, Some(name)) => match identity::environment(&name) {
+            Some(value) => password = Some(Secret::new(value)),
+            None => return wrong(&format!("{key}.password_env"), format_args!("{name} is not set in the environment")),
+        },
+        (None, None) => {}
+    }
+    let credentials = match (username, password) {
+        (Some(username), password) => {
+            Some(RtspCredentials { username, password: password.unwrap_or_else(|| Secret::new("")) })
+        }
+        (None, Some(_)) => return wrong(key, "a password without a username"),
+        (None, None) => None,
+    };
+    let transport = match written.transport.as_deref() {
+        None | Some("tcp") => RtspTransport::Tcp,
+        Some("udp") => RtspTransport::Udp,
+        Some(other) => return wrong(&format!("{key}.transport"), format_args!("`{other}` is not tcp or udp")),
+    };
+    let range = (seconds(1), seconds(300));
+    Ok(Source::Rtsp(Rtsp {
+        url,
+        credentials,
+        transport,
+        ca_file: written.ca_file,
+        insecure: written.insecure,
+        setup_timeout: span(key, "setup_timeout", written.setup_timeout, seconds(10), range)?,
+        frame_timeout: span(key, "frame_timeout", written.frame_timeout, seconds(10), range)?,
+    }))
+}
+
+fn percent_decode(text: &str) -> String {
+    url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B")).as_bytes())
+        .next()
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default()
+}
+
+fn frame_rate(key: &str, rate: Option<f64>) -> Result<Option<f64>> {
+    match rate {
+        Some(rate) if !(0.1..=240.0).contains(&rate) => wrong(&format!("{key}.frame_rate"), "must be 0.1 to 240"),
+        rate => Ok(rate),
+    }
+}
+
+fn elementary_stream(written: written::ElementaryStream, key: &str) -> Result<Source> {
+    let input = if written.path == "-" { Input::Stdin } else { Input::Path(written.path.into()) };
+    Ok(Source::ElementaryStream(ElementaryStream {
+        input,
+        frame_rate: frame_rate(key, written.frame_rate)?,
+        repeat: written.repeat,
+        frame_timeout: span(key, "frame_timeout", written.frame_timeout, seconds(10), (seconds(1), seconds(3600)))?,
+    }))
+}
+
+fn file(written: written::FileSource, key: &str) -> Result<Source> {
+    let frame_rate = frame_rate(key, written.frame_rate)?;
+    Ok(Source::File(FileSource { path: written.path, repeat: written.repeat, frame_rate }))
+}
+
+fn test_pattern(written: &written::TestPattern, key: &str) -> Result<Source> {
+    let (width, height) = (written.width.unwrap_or(640), written.height.unwrap_or(360));
+    let rate = written.frame_rate.unwrap_or(15.0);
+    let gop = written.gop.unwrap_or_else(|| rate.round().max(1.0) as u32);
+    let bitrate = written.bitrate.unwrap_or(500_000);
+    let is_size = |pixels: u32| (64..=4096).contains(&pixels) && pixels.is_multiple_of(2);
+    if !is_size(width) || !is_size(height) {
+        return wrong(key, "width and height must be even and 64 to 4096");
+    }
+    if !(1.0..=60.0).contains(&rate) {
+        return wrong(&format!("{key}.frame_rate"), "must be 1 to 60");
+    }
+    if !(1..=600).contains(&gop) {
+        return wrong(&format!("{key}.gop"), "must be 1 to 600");
+    }
+    if !(10_000..=100_000_000).contains(&bitrate) {
+        return wrong(&format!("{key}.bitrate"), "must be 10000 to 100000000 bits a second");
+    }
+    Ok(Source::TestPattern(TestPattern { width, height, frame_rate: rate, gop, bitrate }))
+}
+
+fn archive(written: written::Archive, key: &str, default: &Path) -> Result<Option<Archive>> {
+    if !written.enabled.unwrap_or(true) {
+        return Ok(None);
+    }
+    let on_full = match written.on_full.as_deref() {
+        None | Some("delete_oldest_media") => StrategyOnFull::DeleteOldestMedia,
+        Some("deny_new_media") => StrategyOnFull::DenyNewMedia,
+        Some(other) => {
+            let message = format!("`{other}` is not delete_oldest_media or deny_new_media");
+            return wrong(&format!("{key}.on_full"), message);
+        }
+    };
+    let segment_size = written.segment_size.map_or(256 * MIB, |size| size.0);
+    if segment_size < MIB {
+        return wrong(&format!("{key}.segment_size"), "must be at least 1 MiB");
+    }
+    let (least, most) = (Duration::from_millis(100), seconds(60));
+    Ok(Some(Archive {
+        directory: written.directory.unwrap_or_else(|| default.to_owned()),
+        at_risk: span(key, "at_risk", written.at_risk, seconds(2), (least, most))?,
+        rotation: Rotation {
+            duration: span(key, "segment", written.segment, seconds(60), (seconds(1), seconds(3600)))?,
+            bytes: segment_size,
+        },
+        retention: Retention {
+            max_age: written.max_age.map(|span| span.0),
+            max_bytes: written.max_size.map(|size| size.0),
+            min_free: written.min_free.map_or(1 << 30, |size| size.0),
+            on_full,
+            delete_after_upload: written.delete_after_upload,
+        },
+    }))
+}
+
+fn upload(written: written::Upload, key: &str, thing: &str, camera: &str) -> Result<Option<Upload>> {
+    let template = written.stream.as_deref().unwrap_or("{thing}-{camera}");
+    let stream = identity::stream_name(template, thing, camera).or_else(|error| wrong(&format!("{key}.stream"), error))?;
+    let mode = match (written.mode.as_deref(), written.schedule.is_empty()) {
+        (Some("off"), _) => return Ok(None),
+        (None | Some("continuous"), true) => UploadMode::Continuous,
+        (Some("on_demand"), true) => UploadMode::OnDemand,
+        (None | Some("schedule"), false) => UploadMode::Schedule(schedule(written.schedule, key)?),
+        (Some("schedule"), true) => return wrong(&format!("{key}.schedule"), "the mode `schedule` needs one"),
+        (Some("continuous" | "on_demand"), false) => return wrong(&format!("{key}.mode"), "a schedule needs the mode `schedule`"),
+        (Some(other), _) => {
+            return wrong(&format!("{key}.mode"), format_args!("`{other}` is not continuous, on_demand, schedule or off"));
+        }
+    };
+    Ok(Some(Upload { stream, mode }))
+}
+
+fn schedule(written: Vec<written::Schedule>, key: &str) -> Result<Vec<Schedule>> {
+    let check = |entry: written::Schedule| {
+        if let Err(error) = crate::upload::schedule::parse(&entry.cron) {
+            return wrong(&format!("{key}.schedule.cron"), format_args!("`{}`: {error}", entry.cron));
+        }
+        let range = (seconds(60), seconds(24 * 3600));
+        let duration = span(&format!("{key}.schedule"), "duration", Some(entry.duration), seconds(60), range)?;
+        Ok(Schedule { cron: entry.cron, duration })
+    };
+    written.into_iter().map(check).collect()
+}

@@ -1,0 +1,157 @@
+//! The config: as written → as used. After [`load`] nothing in it is wrong, missing or without a unit.
+
+mod check;
+mod error;
+pub mod identity;
+pub mod secret;
+pub mod source;
+mod value;
+mod written;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use error::ConfigError;
+
+use crate::footage::archive::Rotation;
+use crate::footage::archive::retention::Retention;
+use secret::Secret;
+use source::Source;
+
+/// The agent's config, as used.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// Name of the device.
+    pub thing: String,
+    /// Directory for footage and state.
+    pub state_dir: PathBuf,
+    /// AWS.
+    pub aws: Aws,
+    /// The local server; `None` when it is off.
+    pub http: Option<Http>,
+    /// Level of the log.
+    pub log_level: tracing::Level,
+    /// The cameras.
+    pub cameras: Vec<Camera>,
+}
+
+/// Where and how to reach AWS.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Aws {
+    /// Region, if the config names one.
+    pub region: Option<String>,
+    /// Retention in hours of streams to create; `None` when none may be created.
+    pub create_streams: Option<u32>,
+    /// Whether to ask EC2's instance metadata service.
+    pub use_instance_metadata: bool,
+}
+
+/// The local server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Http {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What requests must present.
+    pub token: Option<Secret>,
+}
+
+/// One camera.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Camera {
+    /// Its name.
+    pub name: String,
+    /// Where its pictures come from.
+    pub source: Source,
+    /// Bytes of footage in RAM in any case.
+    pub ring: usize,
+    /// Bytes of footage in RAM at most.
+    pub ring_most: usize,
+    /// Footage on disk.
+    pub archive: Option<Archive>,
+    /// Upload.
+    pub upload: Option<Upload>,
+}
+
+/// Footage on disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Archive {
+    /// Where.
+    pub directory: PathBuf,
+    /// How long pictures may wait to be written and synced.
+    pub at_risk: Duration,
+    /// When a segment is full.
+    pub rotation: Rotation,
+    /// How much is kept.
+    pub retention: Retention,
+}
+
+/// Upload to Kinesis Video Streams.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Upload {
+    /// Name of the stream.
+    pub stream: String,
+    /// When to upload.
+    pub mode: UploadMode,
+}
+
+/// When to upload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UploadMode {
+    /// Always.
+    Continuous,
+    /// Only while someone asks: by a lease, or for a range of time.
+    OnDemand,
+    /// At set times, and on demand.
+    Schedule(Vec<Schedule>),
+}
+
+/// A repeating span of time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Schedule {
+    /// When it starts, in UTC; checked.
+    pub cron: String,
+    /// How long it lasts.
+    pub duration: Duration,
+}
+
+/// Reads and checks a config file.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::read(path, &error))?;
+    parse(&text).map_err(|error| error.in_file(path))
+}
+
+/// Checks a config given as text.
+pub fn parse(text: &str) -> Result<Config, ConfigError> {
+    let written: written::Config = match text.trim() {
+        "" => written::Config::default(),
+        _ => serde_saphyr::from_str(text).map_err(|error| ConfigError::syntax(&error))?,
+    };
+    check::config(written)
+}
+
+/// A config with one test pattern camera and no upload, for `edgecam demo`.
+pub fn demo(state_dir: PathBuf) -> Result<Config, ConfigError> {
+    let text = "cameras:\n  - name: demo\n    test_pattern: {width: 1280, height: 720, bitrate: 1500000}\n    archive: {max_size: 1 GiB}\n";
+    Ok(Config { state_dir: state_dir.clone(), ..parse(text)? }.moved(&state_dir))
+}
+
+/// The JSON schema of the config file.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(written::Config).to_value()
+}
+
+impl Config {
+    /// The same with all archives below `state_dir`.
+    fn moved(mut self, state_dir: &Path) -> Self {
+        for camera in &mut self.cameras {
+            if let Some(archive) = &mut camera.archive {
+                archive.directory = state_dir.join(&camera.name);
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! The config file as a person writes it. The doc comments are the reference: `edgecam schema` prints them.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::value::{Size, Span};
+
+/// The agent's config file (YAML; JSON is YAML too).
+#[derive(Deserialize, JsonSchema, Debug, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Name of this device, for `{thing}` in stream names. Default: AWS_IOT_THING_NAME, else the host name.
+    pub(crate) thing: Option<String>,
+    /// Directory for footage and state. Default: what systemd gives (STATE_DIRECTORY), else `edgecam-data`.
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Where and how to reach AWS.
+    pub(crate) aws: Aws,
+    /// The local status page, API and metrics.
+    pub(crate) http: Http,
+    /// The log.
+    pub(crate) log: Log,
+    /// The cameras, each with a name of its own.
+    pub(crate) cameras: Vec<Camera>,
+}
+
+/// Where and how to reach AWS. Credentials come from the standard chain only (environment, profile, web identity, ECS
+/// and Greengrass container credentials), never from this file.
+#[derive(Deserialize, JsonSchema, Debug, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Aws {
+    /// Region of the streams. Default: AWS_REGION, else the profile's.
+    pub(crate) region: Option<String>,
+    /// Create streams that do not exist. Default: false.
+    pub(crate) create_streams: bool,
+    /// Retention of streams that are created. Default: 24h. 0s keeps nothing: only for live view.
+    pub(crate) create_retention: Option<Span>,
+    /// Ask the EC2 instance metadata service for credentials too. Default: false: off EC2 it only costs time.
+    pub(crate) use_instance_metadata: bool,
+}
+
+/// The local status page, API and metrics.
+#[derive(Deserialize, JsonSchema, Debug, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Http {
+    /// Whether to listen at all. Default: true.
+    pub(crate) enabled: Option<bool>,
+    /// Address and port. Default: 127.0.0.1:8080. Anything but a loopback address needs `token_file`.
+    pub(crate) listen: Option<String>,
+    /// File that holds a token; requests must then send `Authorization: Bearer <token>`.
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// The log.
+#[derive(Deserialize, JsonSchema, Debug, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// error, warn, info, debug or trace. Default: info.
+    pub(crate) level: Option<String>,
+}
+
+/// One camera. Exactly one of the source kinds must be given.
+#[derive(Deserialize, JsonSchema, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Camera {
+    /// Its name: letters, digits, `_`, `-` and `.`; unique on this device.
+    pub(crate) name: String,
+    /// Whether it is used. Default: true.
+    #[serde(default = "yes")]
+    pub(crate) enabled: bool,
+    /// Source: an RTSP server, such as an IP camera or an NVR.
+    pub(crate) rtsp: Option<Rtsp>,
+    /// Source: raw H.264 from a FIFO, a file or standard input.
+    pub(crate) elementary_stream: Option<ElementaryStream>,
+    /// Source: an MP4, Matroska or H.264 file, played in real time.
+    pub(crate) file: Option<FileSource>,
+    /// Source: a drawn scene, encoded on the device.
+    pub(crate) test_pattern: Option<TestPattern>,
+    /// Newest footage kept in RAM. Default: 512 KiB with an archive, 16 MiB without.
+    pub(crate) ring: Option<Size>,
+    /// Most RAM used while the disk does not keep up. Default: 8 MiB more than `ring`.
+    pub(crate) ring_most: Option<Size>,
+    /// Footage on disk.
+    #[serde(default)]
+    pub(crate) archive: Archive,
+    /// Upload to Kinesis Video Streams. Default: none.
+    pub(crate) upload: Option<Upload>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// An RTSP source.
+#[derive(Deserialize, JsonSchema, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rtsp {
+    /// `rtsp://` or `rtsps://`. User and password may be in it, percent-encoded; better in the keys below.
+    pub(crate) url: String,
+    /// User name.
+    pub(crate) username: Option<String>,
+    /// File that holds the password.
+    pub(crate) password_file: Option<PathBuf>,
+    /// Environment variable that holds the password.
+    pub(crate) password_env: Option<String>,
+    /// `tcp` or `udp`; the other one is tried when the camera refuses. Default: tcp.
+    pub(crate) transport: Option<String>,
+    /// CA certificates (PEM) to trust for rtsps. Default: the system's.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Accept any certificate. Default: false.
+    #[serde(default)]
+    pub(crate) insecure: bool,
+    /// Deadline for each step of connecting. Default: 10s.
+    pub(crate) setup_timeout: Option<Span>,
+    /// A camera without a picture for this long is frozen, and connected anew. Default: 10s.
+    pub(crate) frame_timeout: Option<Span>,
+}
+
+/// Raw H.264 (Annex B).
+#[derive(Deserialize, JsonSchema, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ElementaryStream {
+    /// A FIFO, a file, or `-` for standard input.
+    pub(crate) path: String,
+    /// Frames a second, if the stream does not say.
+    pub(crate) frame_rate: Option<f64>,
+    /// Start again at the end of a file. Default: false.
+    #[serde(default, rename = "loop")]
+    pub(crate) repeat: bool,
+    /// A writer without a picture for this long is reported as stalled. Default: 10s.
+    pub(crate) frame_timeout: Option<Span>,
+}
+
+/// A file played in real time.
+#[derive(Deserialize, JsonSchema, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileSource {
+    /// MP4, Matroska or H.264 in Annex B form.
+    pub(crate) path: PathBuf,
+    /// Start again at the end. Default: true.
+    #[serde(default = "yes", rename = "loop")]
+    pub(crate) repeat: bool,
+    /// Frames a second, for H.264 that does not say.
+    pub(crate) frame_rate: Option<f64>,
+}
+
+/// A drawn scene.
+#[derive(Deserialize, JsonSchema, Debug, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TestPattern {
+    /// Pixels, even. Default: 640.
+    pub(crate) width: Option<u32>,
+    /// Pixels, even. Default: 360.
+    pub(crate) height: Option<u32>,
+    /// Frames a second, 1 to 60. Default: 15.
+    pub(crate) frame_rate: Option<f64>,
+    /// Frames from one IDR to the next. Default: one a second.
+    pub(crate) gop: Option<u32>,
+    /// Bits a second. Default: 500000.
+    pub(crate) bitrate: Option<u32>,
+}
+
+/// Footage on disk: fragmented MP4 that any player plays.
+#[derive(Deserialize, JsonSchema, Debug, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Archive {
+    /// Whether there is one. Default: true.
+    pub(crate) enabled: Option<bool>,
+    /// Where. Default: `<state_dir>/<camera>`.
+    pub(crate) directory: Option<PathBuf>,
+    /// Footage that a power cut may cost: how long pictures may wait to be written and synced. Smaller means more
+    /// writes and flushes. 100ms to 1m. Default: 2s.
+    pub(crate) at_risk: Option<Span>,
+    /// Time in one segment file. 1s to 1h. Default: 1m.
+    pub(crate) segment: Option<Span>,
+    /// Bytes in one segment file. Default: 256 MiB.
+    pub(crate) segment_size: Option<Size>,
+    /// Footage older than this is deleted, uploaded or not. Default: none.
+    pub(crate) max_age: Option<Span>,
+    /// Most bytes for this camera. Default: none.
+    pub(crate) max_size: Option<Size>,
+    /// Bytes left free on the file system. Default: 1 GiB.
+    pub(crate) min_free: Option<Size>,
+    /// `delete_oldest_media` or `deny_new_media`. What has not been uploaded goes last. Default: delete_oldest_media.
+    pub(crate) on_full: Option<String>,
+    /// Delete footage once it is persisted in the stream. Default: false.
+    pub(crate) delete_after_upload: bool,
+}
+
+/// Upload to Kinesis Video Streams.
+#[derive(Deserialize, JsonSchema, Debug, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Upload {
+    /// Stream name; `{thing}`, `{serial}`, `{camera}` and `{user}` are filled in. Default: `{thing}-{camera}`.
+    pub(crate) stream: Option<String>,
+    /// `continuous`, `on_demand` (by a lease or a time range), `schedule` or `off`. Default: continuous.
+    pub(crate) mode: Option<String>,
+    /// When to upload in the mode `schedule`.
+    pub(crate) schedule: Vec<Schedule>,
+}
+
+/// A repeating span of time, in UTC.
+#[derive(Deserialize, JsonSchema, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Schedule {
+    /// Cron expression for its start, with or without seconds, such as `0 8 * * MON-FRI`.
+    pub(crate) cron: String,
+    /// How long it lasts: 1m to 24h.
+    pub(crate) duration: Span,
+}

@@ -1,0 +1,242 @@
+//! The log of one camera: append, and cursors whose readers never ask whether a GOP is in RAM or on disk.
+//!
+//! Capture appends and never waits. The [`disk`] thread reads the ring like any other reader and writes the archive;
+//! until it has, the ring keeps what is not written, up to its upper bound.
+
+pub mod archive;
+pub mod bookmark;
+mod cursor;
+pub mod disk;
+mod recorder;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use edgecam_media::ring::{Bounds, Position, Read, Ring};
+use edgecam_media::{AccessUnit, ParameterSets, Ticks, Timestamp};
+use tokio::sync::Notify;
+
+pub use cursor::{Cursor, Next};
+pub use recorder::{RecorderSettings, RecorderState};
+
+/// The log of one camera. Clones share it.
+#[derive(Clone)]
+pub struct Footage(Arc<Log>);
+
+struct Log {
+    state: Mutex<State>,
+    appended: Notify,
+    archive: Option<Arc<archive::Index>>,
+    wake_disk: Option<disk::Waker>,
+    counters: Counters,
+}
+
+struct State {
+    ring: Ring,
+    /// A part of this span is worth waking the disk thread for.
+    at_risk: Ticks,
+    part_begins: Option<Timestamp>,
+    recorder: RecorderState,
+    /// Everything before has been sent; `None` when nothing is uploaded.
+    sent: Option<Position>,
+    sets: Option<Arc<ParameterSets>>,
+}
+
+#[derive(Default)]
+struct Counters {
+    units: AtomicU64,
+    bytes: AtomicU64,
+    gops: AtomicU64,
+    refused: AtomicU64,
+    lost_units: AtomicU64,
+    lost_bytes: AtomicU64,
+    clock_set_back: AtomicU64,
+}
+
+/// Counters and gauges of a log.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct LogStatus {
+    /// Access units appended.
+    pub units: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// GOPs begun.
+    pub gops: u64,
+    /// Units refused because no IDR came before them.
+    pub refused: u64,
+    /// Units that left the ring before the archive had them.
+    pub lost_units: u64,
+    /// Their bytes.
+    pub lost_bytes: u64,
+    /// Times the wall clock was set back.
+    pub clock_set_back: u64,
+    /// Bytes in RAM.
+    pub ring_bytes: u64,
+    /// The oldest picture in RAM.
+    pub ring_earliest: Option<Timestamp>,
+    /// The newest picture.
+    pub latest: Option<Timestamp>,
+    /// Behind the newest picture.
+    pub end: Position,
+    /// The archive, when there is one.
+    pub archive: Option<ArchiveStatus>,
+    /// What the newest GOP refers to.
+    pub parameter_sets: Option<Arc<ParameterSets>>,
+}
+
+/// Gauges of an archive.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ArchiveStatus {
+    /// Whether it is recording.
+    pub recorder: RecorderState,
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// How many segments there are.
+    pub segments: usize,
+    /// The oldest picture.
+    pub earliest: Option<Timestamp>,
+    /// Everything before is on disk.
+    pub written: Position,
+}
+
+impl Footage {
+    /// A log whose next GOP has the number `next_gop`. `archive` and the waker of the thread that writes it go together;
+    /// `at_risk` is how much footage may wait for the disk.
+    pub fn new(
+        bounds: Bounds,
+        next_gop: u64,
+        at_risk: Duration,
+        archive: Option<(Arc<archive::Index>, disk::Waker)>,
+    ) -> Self {
+        let mut ring = Ring::new(bounds, next_gop);
+        let (archive, wake_disk) = archive.unzip();
+        ring.set_archived(archive.as_ref().map(|_| Position::start_of(next_gop)));
+        let state = State {
+            ring,
+            at_risk: Ticks::from_duration(at_risk),
+            part_begins: None,
+            recorder: if archive.is_some() { RecorderState::Recording } else { RecorderState::Off },
+            sent: None,
+            sets: None,
+        };
+        let appended = Notify::new();
+        Self(Arc::new(Log { state: Mutex::new(state), appended, archive, wake_disk, counters: Counters::default() }))
+    }
+
+    /// Appends a picture. Never waits.
+    pub fn append(&self, unit: AccessUnit, clock_went_back: bool) {
+        let log = &*self.0;
+        let (size, is_idr, pts) = (unit.data.len() as u64, unit.is_idr, unit.pts);
+        let add = |counter: &AtomicU64, count: u64| counter.fetch_add(count, Ordering::Relaxed);
+        let mut state = log.lock();
+        if let Some(sets) = &unit.parameter_sets {
+            state.sets = Some(sets.clone());
+        }
+        let Some((_, evicted)) = state.ring.append(unit) else {
+            drop(state);
+            add(&log.counters.refused, 1);
+            return;
+        };
+        let begins = *state.part_begins.get_or_insert(pts);
+        let is_due = is_idr || pts.since(begins) >= state.at_risk;
+        if is_due {
+            state.part_begins = Some(pts);
+        }
+        drop(state);
+        add(&log.counters.units, 1);
+        add(&log.counters.bytes, size);
+        add(&log.counters.gops, u64::from(is_idr));
+        add(&log.counters.lost_units, evicted.units);
+        add(&log.counters.lost_bytes, evicted.bytes);
+        add(&log.counters.clock_set_back, u64::from(clock_went_back));
+        log.appended.notify_waiters();
+        if is_due && let Some(waker) = &log.wake_disk {
+            waker.wake();
+        }
+    }
+
+    /// A reader.
+    pub fn cursor(&self) -> Cursor {
+        Cursor::new(self.clone())
+    }
+
+    /// Where a live reader starts: the newest GOP.
+    pub fn live(&self) -> Position {
+        self.0.lock().ring.newest()
+    }
+
+    /// Where the footage of `instant` begins, or the oldest there is.
+    pub fn at(&self, instant: Timestamp) -> Position {
+        let state = self.0.lock();
+        if state.ring.earliest().is_some_and(|earliest| earliest <= instant) {
+            return state.ring.at(instant).unwrap_or_else(|| state.ring.newest());
+        }
+        let archived = self.0.archive.as_ref().and_then(|archive| archive.at(instant));
+        archived.or_else(|| state.ring.at(instant)).unwrap_or_else(|| state.ring.newest())
+    }
+
+    /// The oldest footage there is.
+    pub fn oldest(&self) -> Position {
+        self.at(Timestamp::from_ticks(i64::MIN))
+    }
+
+    /// Timestamp of the newest picture, also of an earlier run.
+    pub fn latest(&self) -> Option<Timestamp> {
+        self.0.lock().ring.latest()
+    }
+
+    /// The uploader's cursor: what lies before it may be deleted first.
+    pub fn set_sent(&self, sent: Option<Position>) {
+        self.0.lock().sent = sent;
+    }
+
+    /// Counters and gauges.
+    pub fn status(&self) -> LogStatus {
+        let log = &*self.0;
+        let state = log.lock();
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let archive = log.archive.as_ref().map(|index| {
+            let (bytes, segments) = index.size();
+            let recorder = state.recorder.clone();
+            ArchiveStatus { recorder, bytes, segments, earliest: index.earliest(), written: index.written() }
+        });
+        LogStatus {
+            units: get(&log.counters.units),
+            bytes: get(&log.counters.bytes),
+            gops: get(&log.counters.gops),
+            refused: get(&log.counters.refused),
+            lost_units: get(&log.counters.lost_units),
+            lost_bytes: get(&log.counters.lost_bytes),
+            clock_set_back: get(&log.counters.clock_set_back),
+            ring_bytes: state.ring.bytes() as u64,
+            ring_earliest: state.ring.earliest(),
+            latest: state.ring.latest(),
+            end: state.ring.end(),
+            archive,
+            parameter_sets: state.sets.clone(),
+        }
+    }
+
+    /// The archive's content.
+    pub fn archive(&self) -> Option<&Arc<archive::Index>> {
+        self.0.archive.as_ref()
+    }
+
+    fn read_ring(&self, position: Position) -> (Read, Option<Arc<ParameterSets>>) {
+        let state = self.0.lock();
+        let read = state.ring.read(position);
+        let gop = match &read {
+            Read::Unit { at, .. } => state.ring.parameter_sets(at.gop).cloned(),
+            Read::Pending | Read::Evicted { .. } => None,
+        };
+        (read, gop)
+    }
+}
+
+impl Log {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while appending leaves a ring that is still in order: each step of it is.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

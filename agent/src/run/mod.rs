@@ -1,0 +1,3 @@
+//! What runs: threads with names.
+
+pub mod thread;

@@ -1,0 +1,205 @@
+//! The control plane of Kinesis Video Streams: describe, create, data endpoint; and credentials.
+
+use std::time::{Duration, SystemTime};
+
+use aws_config::BehaviorVersion;
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::provider_config::ProviderConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_kinesisvideo::Client;
+use aws_sdk_kinesisvideo::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesisvideo::types::{ApiName, Status};
+use aws_smithy_http_client::{Builder, tls};
+use edgecam_kvs::{Fault, FaultClass};
+use tokio::sync::Mutex;
+
+use super::tls::ca_bundle;
+use crate::config;
+
+/// Credentials are fetched anew when less than this is left of them: longer than a session waits before rotating.
+const REFRESH_AHEAD: Duration = Duration::from_secs(300);
+
+/// Where a stream's media goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// Host of the data endpoint.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Whether the stream keeps footage.
+    pub has_retention: bool,
+}
+
+/// The control plane, shared by all cameras.
+pub struct ControlPlane {
+    client: Client,
+    provider: SharedCredentialsProvider,
+    cached: Mutex<Option<Credentials>>,
+    region: String,
+    create_streams: Option<u32>,
+}
+
+impl ControlPlane {
+    /// Finds region and credential sources. Makes no request yet.
+    pub async fn new(aws: &config::Aws) -> Result<Self, Fault> {
+        let misconfigured = |message: String| Fault::new(FaultClass::Credentials, message);
+        let regions = RegionProviderChain::first_try(aws.region.clone().map(aws_config::Region::new))
+            .or_else(EnvironmentVariableRegionProvider::new())
+            .or_else(ProfileFileRegionProvider::new());
+        let Some(region) = regions.region().await else {
+            return Err(misconfigured("no AWS region: set aws.region in the config, or AWS_REGION".to_owned()));
+        };
+        let http = http_client().map_err(misconfigured)?;
+        let chain_config = ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(http.clone());
+        let ecs = EcsCredentialsProvider::builder().configure(&chain_config).build();
+        let mut chain = CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
+            .or_else("Profile", ProfileFileCredentialsProvider::builder().configure(&chain_config).build())
+            .or_else("WebIdentityToken", WebIdentityTokenCredentialsProvider::builder().configure(&chain_config).build())
+            .or_else("Container", ecs);
+        if aws.use_instance_metadata {
+            let imds = ImdsCredentialsProvider::builder().configure(&chain_config).build();
+            chain = chain.or_else("InstanceMetadata", imds);
+        }
+        let provider = SharedCredentialsProvider::new(chain);
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .operation_timeout(Duration::from_secs(10))
+            .build();
+        let shared = aws_config::defaults(BehaviorVersion::latest())
+            .region(region.clone())
+            .credentials_provider(provider.clone())
+            .http_client(http)
+            .timeout_config(timeouts)
+            // The caller backs off; retries inside retries would only hide what is wrong.
+            .retry_config(RetryConfig::disabled())
+            .load()
+            .await;
+        Ok(Self {
+            client: Client::new(&shared),
+            provider,
+            cached: Mutex::new(None),
+            region: region.to_string(),
+            create_streams: aws.create_streams,
+        })
+    }
+
+    /// The region of the streams.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// Credentials that are good for a while, from the cache where that has some.
+    pub async fn credentials(&self) -> Result<Credentials, Fault> {
+        let mut cached = self.cached.lock().await;
+        if let Some(credentials) = cached.as_ref().filter(|credentials| is_fresh(credentials)) {
+            return Ok(credentials.clone());
+        }
+        let credentials = self.provider.provide_credentials().await.map_err(|error| {
+            let advice = "no AWS credentials could be had from environment, profile, web identity or container (Greengrass)";
+            Fault::new(FaultClass::Credentials, format!("{advice}: {}", DisplayErrorContext(&error)))
+        })?;
+        *cached = Some(credentials.clone());
+        Ok(credentials)
+    }
+
+    /// The service has refused the credentials: the next call fetches new ones.
+    pub async fn forget_credentials(&self) {
+        *self.cached.lock().await = None;
+    }
+
+    /// Looks a stream up, makes it if that is allowed, and asks for its data endpoint.
+    pub async fn target(&self, stream: &str) -> Result<Target, Fault> {
+        let has_retention = match self.client.describe_stream().stream_name(stream).send().await {
+            Ok(output) => {
+                let info = output.stream_info;
+                if let Some(status) = info.as_ref().and_then(|info| info.status.clone())
+                    && status != Status::Active
+                {
+                    let text = format!("stream `{stream}` is {status}, not ACTIVE");
+                    return Err(Fault::new(FaultClass::Service, text));
+                }
+                info.and_then(|info| info.data_retention_in_hours).unwrap_or(0) > 0
+            }
+            Err(error) if error.code() == Some("ResourceNotFoundException") => self.create(stream).await?,
+            Err(error) => return Err(fault("DescribeStream", stream, &error)),
+        };
+        let request = self.client.get_data_endpoint().stream_name(stream).api_name(ApiName::PutMedia);
+        let endpoint = match request.send().await {
+            Ok(output) => output.data_endpoint.unwrap_or_default(),
+            Err(error) => return Err(fault("GetDataEndpoint", stream, &error)),
+        };
+        let parsed = url::Url::parse(&endpoint).ok().filter(|url| url.scheme() == "https");
+        let host = parsed.as_ref().and_then(|url| url.host_str().map(str::to_owned));
+        let (Some(url), Some(host)) = (parsed, host) else {
+            return Err(Fault::new(FaultClass::Service, format!("the data endpoint `{endpoint}` is not an https URL")));
+        };
+        Ok(Target { host, port: url.port().unwrap_or(443), has_retention })
+    }
+
+    async fn create(&self, stream: &str) -> Result<bool, Fault> {
+        let Some(hours) = self.create_streams else {
+            let advice = "create it, or allow the agent to with aws.create_streams: true";
+            let text = format!("stream `{stream}` does not exist in {}: {advice}", self.region);
+            return Err(Fault::new(FaultClass::NotFound, text));
+        };
+        let hours_setting = i32::try_from(hours).unwrap_or(i32::MAX);
+        let request = self.client.create_stream().stream_name(stream).media_type("video/h264");
+        match request.data_retention_in_hours(hours_setting).send().await {
+            Ok(_) => {
+                tracing::info!(stream, retention_hours = hours, "stream created");
+                Ok(hours > 0)
+            }
+            // Someone else was faster.
+            Err(error) if error.code() == Some("ResourceInUseException") => Ok(hours > 0),
+            Err(error) => Err(fault("CreateStream", stream, &error)),
+        }
+    }
+}
+
+fn is_fresh(credentials: &Credentials) -> bool {
+    credentials.expiry().is_none_or(|expiry| expiry > SystemTime::now() + REFRESH_AHEAD)
+}
+
+fn http_client() -> Result<aws_smithy_runtime_api::client::http::SharedHttpClient, String> {
+    let mut trust = tls::TrustStore::empty().with_native_roots(true);
+    if let Some(path) = ca_bundle() {
+        let pem = std::fs::read(&path).map_err(|error| format!("AWS_CA_BUNDLE: {}: {error}", path.display()))?;
+        trust = tls::TrustStore::empty().with_pem_certificate(pem);
+    }
+    let context = tls::TlsContext::builder().with_trust_store(trust).build().map_err(|error| error.to_string())?;
+    let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
+    // Calls are minutes apart: connections are not kept.
+    Ok(Builder::new().tls_provider(provider).tls_context(context).pool_max_idle_per_host(0).build_https())
+}
+
+/// What the SDK reports, in words: which call on which stream, and the service's own reason.
+fn fault<E>(operation: &str, stream: &str, error: &SdkError<E>) -> Fault
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let Some(status) = status else {
+        let text = format!("kinesisvideo:{operation} could not be reached: {}", DisplayErrorContext(error));
+        return Fault::new(FaultClass::Network, text);
+    };
+    let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
+    let class = match (status, code) {
+        (_, "ClientLimitExceededException" | "ThrottlingException") | (429, _) => FaultClass::Throttled,
+        (401 | 403, _) | (_, "NotAuthorizedException") => FaultClass::Credentials,
+        (404, _) => FaultClass::NotFound,
+        (500.., _) => FaultClass::Service,
+        _ => FaultClass::Refused,
+    };
+    let text = format!("kinesisvideo:{operation} on stream/{stream} was refused with HTTP {status} {code}: {message}");
+    Fault::new(class, text)
+}

@@ -1,0 +1,102 @@
+//! Repeating spans of time: cron expression and duration, in UTC.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use croner::Cron;
+use croner::parser::CronParser;
+use edgecam_media::{Ticks, Timestamp};
+use jiff::tz::TimeZone;
+
+/// Reads a cron expression of five fields, or six with seconds in front.
+pub fn parse(text: &str) -> Result<Cron, String> {
+    // Quartz, which EdgeConfig uses, writes `?` for "no matter".
+    let text = text.replace('?', "*");
+    let parser = CronParser::builder().seconds(croner::parser::Seconds::Optional).build();
+    parser.parse(&text).map_err(|error| error.to_string())
+}
+
+/// A span of time that upload is on for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Period {
+    /// When it starts.
+    pub start: Timestamp,
+    /// When it ends.
+    pub end: Timestamp,
+}
+
+/// The period that `now` is in, or else the next one.
+pub fn period(cron: &Cron, duration: Duration, now: Timestamp) -> Option<Period> {
+    let at = |time: Timestamp| {
+        let instant = jiff::Timestamp::from_millisecond(time.unix_millis()).ok()?;
+        Some(instant.to_zoned(TimeZone::UTC))
+    };
+    let next = |from: Timestamp| {
+        let found = cron.find_next_occurrence(&at(from)?, true).ok()?;
+        Some(Timestamp::from_unix_millis(found.timestamp().as_millisecond()))
+    };
+    let length = Ticks::from_duration(duration);
+    // The first second after one that would make the period end by now.
+    let start = next(Timestamp::from_unix_millis(((now - length).unix_seconds() + 1) * 1000))?;
+    Some(Period { start, end: start + length })
+}
+
+/// The same for several schedules: the period `now` is in that ends last, else the next to start.
+pub fn earliest(schedules: &[crate::config::Schedule], now: Timestamp) -> Option<Period> {
+    let periods = schedules.iter().filter_map(|schedule| period(&parse(&schedule.cron).ok()?, schedule.duration, now));
+    periods.min_by_key(|period| (period.start > now, period.start, std::cmp::Reverse(period.end)))
+}
+
+/// For callers that only have text.
+impl FromStr for Period {
+    type Err = String;
+
+    /// `<start>/<end>`, both in milliseconds since the epoch or RFC 3339.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (start, end) = text.split_once('/').ok_or("a range is written START/END")?;
+        let time = |text: &str| {
+            let millis = text.parse::<i64>().ok();
+            let parsed = || text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
+            millis.or_else(parsed).map(Timestamp::from_unix_millis).ok_or(format!("`{text}` is no time"))
+        };
+        let period = Self { start: time(start)?, end: time(end)? };
+        (period.start < period.end).then_some(period).ok_or_else(|| "the range ends before it starts".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Timestamp {
+        let parsed: jiff::Timestamp = text.parse().expect("a time");
+        Timestamp::from_unix_millis(parsed.as_millisecond())
+    }
+
+    #[test]
+    fn periods() {
+        let check = |cron: &str, minutes: u64, now: &str, start: &str| {
+            let cron = parse(cron).expect("valid");
+            let period = period(&cron, Duration::from_secs(minutes * 60), time(now)).expect("a period");
+            assert_eq!(period.start, time(start), "{now}");
+            assert_eq!(period.end.since(period.start), Ticks::from_seconds(minutes as i64 * 60));
+        };
+        check("0 8 * * *", 60, "2026-11-21T07:59:00Z", "2026-11-21T08:00:00Z");
+        check("0 8 * * *", 60, "2026-11-21T08:00:00Z", "2026-11-21T08:00:00Z");
+        check("0 8 * * *", 60, "2026-11-21T08:59:59Z", "2026-11-21T08:00:00Z");
+        check("0 8 * * *", 60, "2026-11-21T09:00:00Z", "2026-11-22T08:00:00Z");
+        check("0 0 8 ? * MON-FRI", 60, "2026-11-21T09:00:00Z", "2026-11-23T08:00:00Z");
+        check("0 23 * * *", 120, "2026-11-22T00:30:00Z", "2026-11-21T23:00:00Z");
+        assert!(parse("nonsense").is_err());
+    }
+
+    #[test]
+    fn ranges() {
+        let range: Period = "1795228575000/2026-11-21T03:00:00Z".parse().expect("a range");
+        assert_eq!(range.start.unix_millis(), 1_795_228_575_000);
+        assert_eq!(range.end, time("2026-11-21T03:00:00Z"));
+        for bad in ["x", "1/", "5/1", "1/b"] {
+            assert!(bad.parse::<Period>().is_err(), "{bad}");
+        }
+    }
+}

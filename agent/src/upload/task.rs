@@ -1,0 +1,254 @@
+//! The upload of one camera: job after job, for as long as the agent runs.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use edgecam_kvs::Stats;
+use edgecam_media::Timestamp;
+use edgecam_media::ring::Position;
+use tokio::sync::{OnceCell, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::driver::{Driver, End, SharedTls, TargetCache};
+use super::job::{Demand, Job};
+use super::status::{UploadState, UploadStatus};
+use super::{ControlPlane, tls};
+use crate::config::{Aws, UploadMode};
+use crate::footage::Footage;
+use crate::footage::bookmark::Bookmark;
+
+/// The upload of one camera. Clones share it.
+#[derive(Clone)]
+pub struct Upload {
+    /// The camera, for logs.
+    pub camera: String,
+    /// The stream.
+    pub stream: String,
+    /// When to upload.
+    pub mode: UploadMode,
+    /// What to upload.
+    pub footage: Footage,
+    /// Region and credential sources.
+    pub aws: Aws,
+    /// The control plane, made at the first connection and shared by all cameras.
+    pub control: Arc<OnceCell<ControlPlane>>,
+    /// TLS, made at the first connection and shared by all cameras.
+    pub tls: SharedTls,
+    /// Where the cursor is kept; `None` keeps none.
+    pub bookmark: Option<PathBuf>,
+    /// What people ask for.
+    pub demand: watch::Sender<Demand>,
+    /// Counts requests for an IDR.
+    pub force_idr: watch::Sender<u64>,
+    /// What it is doing.
+    pub status: StatusCell,
+}
+
+/// The status, written by the upload and read by anyone.
+#[derive(Clone, Default)]
+pub struct StatusCell(Arc<Mutex<(UploadStatus, Stats)>>);
+
+/// Runs the upload until `cancel` is called, and drains it.
+pub async fn run(upload: Upload, cancel: CancellationToken) {
+    let mut demand = upload.demand.subscribe();
+    let mut target = TargetCache::default();
+    while !cancel.is_cancelled() {
+        let wanted = demand.borrow_and_update().clone();
+        match Job::due(&upload.mode, &wanted, Instant::now(), wall_clock()) {
+            Ok(job) => {
+                Box::pin(run_job(&upload, job, &mut target, &cancel)).await;
+                upload.status.state(UploadState::Idle);
+            }
+            Err(again) => {
+                let again = again.unwrap_or(Duration::from_secs(3600)).min(Duration::from_secs(3600));
+                tokio::select! {
+                    () = cancel.cancelled() => {}
+                    () = tokio::time::sleep(again) => {}
+                    changed = demand.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn run_job(upload: &Upload, job: Job, target: &mut TargetCache, cancel: &CancellationToken) {
+    match job {
+        Job::Continuous => {
+            let (mut bookmark, start) = open_bookmark(upload);
+            let start = start.unwrap_or_else(|| upload.footage.live());
+            upload.footage.set_sent(Some(start));
+            let driver = Driver::new(upload, target, start);
+            let commit = |position: Position| {
+                upload.footage.set_sent(Some(position));
+                save(upload, bookmark.as_mut(), position);
+            };
+            driver.run(End::default(), cancel, commit).await;
+        }
+        Job::Live { .. } => {
+            // Each request extends the lease: the job ends when it has not been extended in time.
+            let ended = cancel.child_token();
+            let driver = Driver::new(upload, target, upload.footage.live());
+            let lease = lease_over(upload.demand.subscribe());
+            let run = driver.run(End::default(), &ended, |_| ());
+            tokio::pin!(run);
+            tokio::select! {
+                () = &mut run => {}
+                () = lease => {
+                    ended.cancel();
+                    run.await;
+                }
+            }
+        }
+        Job::Range(period) => {
+            let start = upload.footage.at(period.start);
+            let driver = Driver::new(upload, target, start);
+            driver.run(End { at: Some(period.end), until: None }, cancel, |_| ()).await;
+            upload.demand.send_if_modified(|demand| {
+                let is_done = demand.range == Some(period) && !cancel.is_cancelled();
+                if is_done {
+                    demand.range = None;
+                }
+                is_done
+            });
+            // A scheduled period that is over before its time (the camera is silent) is not begun again at once.
+            let left = period.end.since(wall_clock()).to_duration();
+            if upload.demand.borrow().range.is_none() && !left.is_zero() && !cancel.is_cancelled() {
+                tokio::select! {
+                    () = cancel.cancelled() => {}
+                    () = tokio::time::sleep(left) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn lease_over(mut demand: watch::Receiver<Demand>) {
+    loop {
+        let Some(until) = demand.borrow_and_update().lease else { return };
+        tokio::select! {
+            () = tokio::time::sleep_until(until.into()) => {
+                if demand.borrow().lease.is_none_or(|until| until <= Instant::now()) {
+                    return;
+                }
+            }
+            changed = demand.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn open_bookmark(upload: &Upload) -> (Option<Bookmark>, Option<Position>) {
+    let Some(path) = &upload.bookmark else { return (None, None) };
+    match Bookmark::open(path) {
+        Ok((bookmark, position)) => (Some(bookmark), position),
+        Err(error) => {
+            let camera_name = &upload.camera;
+            tracing::error!(camera_name, path = %path.display(), %error, "the upload cursor cannot be kept");
+            upload.status.cursor_error(Some(error.to_string()));
+            (None, None)
+        }
+    }
+}
+
+fn save(upload: &Upload, bookmark: Option<&mut Bookmark>, position: Position) {
+    let result = bookmark.map(|bookmark| bookmark.save(position));
+    if let Some(result) = result {
+        let error = result.err().map(|error| error.to_string());
+        if upload.status.cursor_error(error.clone())
+            && let Some(error) = error
+        {
+            let camera_name = &upload.camera;
+            tracing::error!(camera_name, error, "the upload cursor cannot be saved; after a restart footage may be sent twice");
+        }
+    }
+}
+
+pub(super) fn wall_clock() -> Timestamp {
+    Timestamp::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
+}
+
+impl Upload {
+    /// Extends the live lease.
+    pub fn lease(&self, duration: Duration) {
+        self.demand.send_modify(|demand| demand.lease = Some(Instant::now() + duration));
+    }
+
+    pub(super) fn tls(&self) -> Result<Arc<rustls::ClientConfig>, String> {
+        self.tls.get_or_init(tls::client_config).clone()
+    }
+}
+
+impl StatusCell {
+    /// The status now.
+    pub fn get(&self) -> UploadStatus {
+        let (status, before) = &*self.lock();
+        let mut status = status.clone();
+        status.stats = status.stats.plus(before);
+        status
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (UploadStatus, Stats)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state(&self, state: UploadState) {
+        self.lock().0.state = state;
+    }
+
+    /// A failure stays visible until an attempt succeeds.
+    pub(super) fn connecting(&self) {
+        let state = &mut self.lock().0.state;
+        if *state == UploadState::Idle {
+            *state = UploadState::Connecting;
+        }
+    }
+
+    pub(super) fn session_ended(&self, is_up: bool) {
+        let state = &mut self.lock().0.state;
+        if *state == UploadState::Streaming && !is_up {
+            *state = UploadState::Idle;
+        }
+    }
+
+    pub(super) fn sent(&self, pts: Timestamp) {
+        self.lock().0.sent_until = Some(pts);
+    }
+
+    pub(super) fn committed(&self, position: Position, until: Option<Timestamp>) {
+        let status = &mut self.lock().0;
+        status.committed = Some(position);
+        status.persisted_until = until.or(status.persisted_until);
+    }
+
+    pub(super) fn stats(&self, stats: Stats) {
+        self.lock().0.stats = stats;
+    }
+
+    /// A job is over: its counters join those of the jobs before.
+    pub(super) fn finish(&self, stats: Stats) {
+        let (status, before) = &mut *self.lock();
+        *before = before.plus(&stats);
+        status.stats = Stats::default();
+    }
+
+    /// Returns whether this is news.
+    pub(super) fn long_gop(&self) -> bool {
+        !std::mem::replace(&mut self.lock().0.has_long_gop, true)
+    }
+
+    /// Returns whether this is news.
+    pub(super) fn cursor_error(&self, error: Option<String>) -> bool {
+        let status = &mut self.lock().0;
+        let is_news = status.cursor_error != error;
+        status.cursor_error = error;
+        is_news
+    }
+}
