@@ -1,8 +1,16 @@
 //! The edgecam agent as a library: sources, the log of footage, upload, and what runs them.
+//!
+//! [`producer::Producer`] uploads one source; [`topology::Agent`] runs a whole config.
 
 pub mod capture;
+pub mod cli;
 pub mod config;
 pub mod encode;
 pub mod footage;
+pub mod host;
+pub mod producer;
 pub mod run;
+pub mod telemetry;
+pub mod topology;
 pub mod upload;
+pub mod web;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The edgecam program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    edgecam::cli::main()
+}

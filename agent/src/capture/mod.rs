@@ -10,6 +10,7 @@ mod path_error;
 pub mod rtsp;
 mod sink;
 mod sniff;
+pub mod supervisor;
 pub mod test_pattern;
 
 use std::time::Duration;

@@ -12,7 +12,7 @@ pub struct Sink {
     clocks: Clocks,
     timeline: Timeline,
     arrivals: Option<ArrivalClock>,
-    append: Box<dyn FnMut(Delivered) + Send>,
+    append: Box<dyn FnMut(Delivered) + Send + Sync>,
     force_idr: watch::Receiver<u64>,
     lost: watch::Sender<Lost>,
 }
@@ -39,6 +39,24 @@ pub struct Lost {
     pub stream: Losses,
 }
 
+impl Lost {
+    /// The sum of two attempts.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            packets: self.packets + other.packets,
+            stale: self.stale + other.stale,
+            late: self.late + other.late,
+            stream: Losses {
+                malformed: self.stream.malformed + other.stream.malformed,
+                skipped_to_idr: self.stream.skipped_to_idr + other.stream.skipped_to_idr,
+                without_parameter_sets: self.stream.without_parameter_sets + other.stream.without_parameter_sets,
+                garbage_bytes: self.stream.garbage_bytes + other.stream.garbage_bytes,
+            },
+        }
+    }
+}
+
 /// Both clocks of the machine, to be read by a thread that has no [`Sink`].
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
@@ -57,7 +75,7 @@ impl Sink {
     pub fn new(
         latest: Option<Timestamp>,
         force_idr: watch::Receiver<u64>,
-        append: impl FnMut(Delivered) + Send + 'static,
+        append: impl FnMut(Delivered) + Send + Sync + 'static,
     ) -> Self {
         Self {
             clocks: Clocks { started: Instant::now() },

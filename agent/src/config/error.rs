@@ -23,8 +23,10 @@ impl ConfigError {
 
     pub(crate) fn syntax(error: &serde_saphyr::Error) -> Self {
         let line = error.location().map(|location| location.line());
-        let text = error.without_snippet().to_string();
-        let message = unknown_key(&text).unwrap_or_else(|| text.lines().next().unwrap_or_default().to_owned());
+        let message = match error.without_snippet() {
+            serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => unknown_key(field, expected),
+            other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+        };
         Self { file: None, line, message }
     }
 
@@ -48,17 +50,13 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// serde's words for a key it does not know, turned into advice: the key, and the nearest that exists.
-fn unknown_key(text: &str) -> Option<String> {
-    let start = text.find("unknown field")?;
-    let mut quoted = text.get(start..)?.split('`').skip(1).step_by(2);
-    let key = quoted.next()?;
-    let known: Vec<&str> = quoted.collect();
-    let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
-    Some(match nearest {
-        Some(nearest) if strsim::jaro_winkler(key, nearest) > 0.7 => {
+fn unknown_key(key: &str, known: &[&str]) -> String {
+    let likeness = |candidate: &str| strsim::jaro_winkler(key, candidate);
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    match nearest {
+        Some(nearest) if likeness(nearest) > 0.7 => {
             format!("unknown key `{key}`; did you mean `{nearest}`? Known here: {}", known.join(", "))
         }
         _ => format!("unknown key `{key}`; known here: {}", known.join(", ")),
-    })
+    }
 }

@@ -7,7 +7,7 @@ pub mod archive;
 pub mod bookmark;
 mod cursor;
 pub mod disk;
-mod recorder;
+pub mod recorder;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -5,6 +5,7 @@
 mod connection;
 mod control_plane;
 mod driver;
+pub mod doctor;
 mod job;
 pub mod schedule;
 mod status;
@@ -14,4 +15,4 @@ pub(crate) mod tls;
 pub use control_plane::{ControlPlane, Target};
 pub use job::{Demand, Job, LEASE};
 pub use status::{UploadState, UploadStatus};
-pub use task::{Upload, run};
+pub use task::{StatusCell, Upload, run};

@@ -1,4 +1,5 @@
-//! What a person or a benchmark asks of the running binary, under `/__admin/`. Not part of the service, not authenticated.
+//! What a person or a benchmark asks of the running binary, under `/__admin/`. Not part of the service, not
+//! authenticated.
 //!
 //! | request | answer |
 //! |---|---|
@@ -65,7 +66,9 @@ pub(crate) fn answer(shared: &Shared, head: &Head, body: &[u8]) -> Result<Value,
         }
         ("POST", "stream") => {
             let NewStream { name, retention_hours } = parse(body)?;
-            Ok(json!({ "created": shared.create_stream(&StreamSpec { name, retention_hours: retention_hours.unwrap_or(24) }) }))
+            Ok(
+                json!({ "created": shared.create_stream(&StreamSpec { name, retention_hours: retention_hours.unwrap_or(24) }) }),
+            )
         }
         _ => Err(ServiceError::front_end(404, "NotFound", "there is nothing of that name here")),
     }

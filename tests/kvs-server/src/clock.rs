@@ -70,7 +70,9 @@ mod tests {
             assert_eq!(parse_amz_date(text), Some(unix), "{text}");
             assert_eq!(format_amz_date(unix), text);
         }
-        for text in ["", "20150830T123600", "2015-08-30T12:36", "20151330T123600Z", "20150830T12+600Z", "20150830 123600Z"] {
+        for text in
+            ["", "20150830T123600", "2015-08-30T12:36", "20151330T123600Z", "20150830T12+600Z", "20150830 123600Z"]
+        {
             assert_eq!(parse_amz_date(text), None, "{text}");
         }
     }

@@ -14,7 +14,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// TLS 1.2 and 1.3; otherwise plain TCP.
     pub tls: bool,
-    /// Accept unsigned PutMedia requests, and any POST of Matroska to any path, as other programs write it.
+    /// Accept unsigned PutMedia requests, and any POST of Matroska to any path, as other programs write it. Unless
+    /// they have `x-amzn-fragment-acknowledgment-required`, they are answered when all of it has come.
     pub lenient: bool,
     /// Region that signatures must be scoped to; `None` takes any.
     pub region: Option<String>,

@@ -1,6 +1,7 @@
 //! The control plane: DescribeStream, CreateStream, TagStream, GetDataEndpoint, as restJson1.
 //!
-//! Absent: everything else of the service; deleting and updating streams is done through [`KvsServer`](crate::KvsServer).
+//! Absent: everything else of the service; deleting and updating streams is done through
+//! [`KvsServer`](crate::KvsServer).
 
 use std::collections::BTreeMap;
 
@@ -75,7 +76,8 @@ pub(crate) fn named_stream(body: &[u8]) -> Option<String> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ServiceError> {
-    serde_json::from_slice(body).map_err(|error| ServiceError::front_end(400, "SerializationException", error.to_string()))
+    serde_json::from_slice(body)
+        .map_err(|error| ServiceError::front_end(400, "SerializationException", error.to_string()))
 }
 
 /// Answers an authenticated call.
@@ -141,7 +143,12 @@ fn describe(stream: &mut Stream, now: Instant) -> Value {
     })
 }
 
-fn create_stream(shared: &Shared, state: &mut State, request: CreateStream, now: Instant) -> Result<Value, ServiceError> {
+fn create_stream(
+    shared: &Shared,
+    state: &mut State,
+    request: CreateStream,
+    now: Instant,
+) -> Result<Value, ServiceError> {
     let CreateStream { stream_name: name, device_name, media_type, data_retention_in_hours } = request;
     let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_name_byte) {
@@ -154,7 +161,11 @@ fn create_stream(shared: &Shared, state: &mut State, request: CreateStream, now:
     let delay = shared.config.create_delay;
     let active_at = (!delay.is_zero()).then(|| now + delay);
     if !state.create_stream(&StreamSpec { name: name.clone(), retention_hours }, &shared.config, active_at) {
-        return Err(ServiceError::modelled(400, "ResourceInUseException", format!("The stream {name} already exists.")));
+        return Err(ServiceError::modelled(
+            400,
+            "ResourceInUseException",
+            format!("The stream {name} already exists."),
+        ));
     }
     let stream = state.find(Some(&name), None)?;
     stream.record.device_name = device_name;
@@ -164,14 +175,21 @@ fn create_stream(shared: &Shared, state: &mut State, request: CreateStream, now:
 
 fn tag_stream(state: &mut State, request: TagStream, now: Instant) -> Result<Value, ServiceError> {
     let stream = find(state, &request.target, Call::TagStream, now)?;
-    let bad = |(key, value): &(&String, &String)| key.is_empty() || key.len() > MAX_TAG_KEY || value.len() > MAX_TAG_VALUE;
+    let bad =
+        |(key, value): &(&String, &String)| key.is_empty() || key.len() > MAX_TAG_KEY || value.len() > MAX_TAG_VALUE;
     if request.tags.is_empty() || request.tags.iter().any(|tag| bad(&tag)) {
-        return Err(ServiceError::invalid_argument("Tags must be 1 to 50 with keys up to 128 and values up to 256 characters."));
+        return Err(ServiceError::invalid_argument(
+            "Tags must be 1 to 50 with keys up to 128 and values up to 256 characters.",
+        ));
     }
     let mut tags = stream.record.tags.clone();
     tags.extend(request.tags);
     if tags.len() > MAX_TAGS {
-        return Err(ServiceError::modelled(400, "TagsPerResourceExceededLimitException", "A stream has at most 50 tags."));
+        return Err(ServiceError::modelled(
+            400,
+            "TagsPerResourceExceededLimitException",
+            "A stream has at most 50 tags.",
+        ));
     }
     stream.record.tags = tags;
     Ok(json!({}))

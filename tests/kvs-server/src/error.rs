@@ -125,7 +125,11 @@ impl ServiceError {
     }
 
     pub(crate) fn not_found(stream: &str) -> Self {
-        Self::modelled(404, "ResourceNotFoundException", format!("The requested stream {stream} is not found or not active."))
+        Self::modelled(
+            404,
+            "ResourceNotFoundException",
+            format!("The requested stream {stream} is not found or not active."),
+        )
     }
 
     pub(crate) fn body(&self) -> String {

@@ -1,15 +1,12 @@
-//! Faults on command: what a test orders, and who has still to suffer it.
-//!
-//! Invariant: an order with a count is used up exactly that often; who once suffers a lasting fault (no acks, a slow link) keeps it until
-//! the end of its session or [`KvsServer::clear_faults`](crate::KvsServer::clear_faults). Absent: carrying faults out.
+//! Faults on command: what a test can order. Absent: carrying them out, which is done where they strike.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::ErrorId;
 use crate::record::Call;
 
-/// An order. As JSON: `{"stream":"cam1","times":2,"kind":{"cut":{"at":{"bytes":1000},"how":"reset"}}}`; without `times` it is for one
-/// occurrence, with `null` it lasts until cleared.
+/// An order. As JSON: `{"stream":"cam1","times":2,"kind":{"cut":{"at":{"bytes":1000},"how":"reset"}}}`; without
+/// `times` it is for one occurrence, with `null` it lasts until cleared.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
@@ -210,112 +207,35 @@ pub enum Malformed {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct FaultId(pub u64);
 
-#[derive(Clone, Debug)]
-struct Order {
-    id: FaultId,
-    fault: Fault,
-    suffered: u32,
-}
-
-impl Order {
-    fn is_open(&self) -> bool {
-        self.fault.times.is_none_or(|times| self.suffered < times)
-    }
-
-    fn is_for(&self, stream: Option<&str>) -> bool {
-        self.fault.stream.is_none() || self.fault.stream.as_deref() == stream
-    }
-}
-
-/// All orders.
-#[derive(Debug, Default)]
-pub(crate) struct FaultTable {
-    orders: Vec<Order>,
-    next: u64,
-}
-
-impl FaultTable {
-    pub(crate) fn add(&mut self, fault: Fault) -> FaultId {
-        self.next += 1;
-        let id = FaultId(self.next);
-        self.orders.push(Order { id, fault, suffered: 0 });
-        id
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.orders.clear();
-    }
-
-    /// Whether the order was not cleared.
-    pub(crate) fn contains(&self, id: FaultId) -> bool {
-        self.orders.iter().any(|order| order.id == id)
-    }
-
-    /// Orders for a stream that are not used up.
-    pub(crate) fn open_for(&self, stream: &str) -> Vec<(FaultId, FaultKind)> {
-        let open = self.orders.iter().filter(|order| order.is_open() && order.is_for(Some(stream)));
-        open.map(|order| (order.id, order.fault.kind.clone())).collect()
-    }
-
-    /// Uses an order once; false when others were quicker.
-    pub(crate) fn claim(&mut self, id: FaultId) -> bool {
-        let order = self.orders.iter_mut().find(|order| order.id == id && order.is_open());
-        order.is_some_and(|order| {
-            order.suffered += 1;
-            true
-        })
-    }
-
-    /// Uses once the first order that `Http` or `Unanswered` gives for this call.
-    pub(crate) fn claim_call(&mut self, on: Call, stream: Option<&str>) -> Option<FaultKind> {
-        let is_for_call = |kind: &FaultKind| matches!(kind, FaultKind::Http { call, .. } | FaultKind::Unanswered { call, .. } if *call == on);
-        let order = self.orders.iter_mut().find(|order| order.is_open() && order.is_for(stream) && is_for_call(&order.fault.kind))?;
-        order.suffered += 1;
-        Some(order.fault.kind.clone())
-    }
-
-    /// How often an order was suffered; 0 when it was cleared.
-    pub(crate) fn suffered(&self, id: FaultId) -> u32 {
-        self.orders.iter().find(|order| order.id == id).map_or(0, |order| order.suffered)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn orders_are_used_up() {
-        let mut table = FaultTable::default();
-        let refuse = |status| FaultKind::Http { call: Call::PutMedia, status, error: None, message: None };
-        let twice = table.add(Fault::times(2, refuse(500)).on("a"));
-        let claim = |table: &mut FaultTable, stream| table.claim_call(Call::PutMedia, Some(stream));
-        assert_eq!(claim(&mut table, "b"), None);
-        assert_eq!(table.claim_call(Call::TagStream, Some("a")), None);
-        assert_eq!([claim(&mut table, "a"), claim(&mut table, "a"), claim(&mut table, "a")], [Some(refuse(500)), Some(refuse(500)), None]);
-        assert_eq!(table.suffered(twice), 2);
-        let always = table.add(Fault::always(FaultKind::NoAcks));
-        assert!(table.open_for("b").len() == 1 && table.claim(always) && table.claim(always) && !table.claim(twice));
-        table.clear();
-        assert!(!table.contains(always) && table.open_for("b").is_empty());
-    }
 
     #[test]
     fn json() {
         let fragment = At::Fragment { index: 3, bytes: 100 };
         for (text, fault) in [
             (r#"{"kind":"no_acks"}"#, Fault::once(FaultKind::NoAcks)),
-            (r#"{"times":null,"kind":{"refuse":{"for_ms":20}}}"#, Fault::always(FaultKind::Refuse { for_ms: Some(20) })),
+            (
+                r#"{"times":null,"kind":{"refuse":{"for_ms":20}}}"#,
+                Fault::always(FaultKind::Refuse { for_ms: Some(20) }),
+            ),
             (
                 r#"{"stream":"cam","times":2,"kind":{"cut":{"at":{"fragment":{"index":3,"bytes":100}},"how":"fin"}}}"#,
                 Fault::times(2, FaultKind::Cut { at: fragment, how: Cut::Fin }).on("cam"),
             ),
-            (r#"{"kind":{"drop_acks":{"kind":"PERSISTED"}}}"#, Fault::once(FaultKind::DropAcks { kind: AckKind::Persisted })),
+            (
+                r#"{"kind":{"drop_acks":{"kind":"PERSISTED"}}}"#,
+                Fault::once(FaultKind::DropAcks { kind: AckKind::Persisted }),
+            ),
             (
                 r#"{"kind":{"http":{"call":"put_media","status":403}}}"#,
                 Fault::once(FaultKind::Http { call: Call::PutMedia, status: 403, error: None, message: None }),
             ),
-            (r#"{"kind":{"error_ack":{"id":4004,"fragment":2}}}"#, Fault::once(FaultKind::ErrorAck { id: ErrorId(4004), fragment: 2 })),
+            (
+                r#"{"kind":{"error_ack":{"id":4004,"fragment":2}}}"#,
+                Fault::once(FaultKind::ErrorAck { id: ErrorId(4004), fragment: 2 }),
+            ),
         ] {
             assert_eq!(serde_json::from_str::<Fault>(text).expect(text), fault);
         }

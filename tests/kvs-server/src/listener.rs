@@ -1,4 +1,5 @@
-//! The listening socket, which can go away and come back on the same port, and the tasks of the connections it accepted.
+//! The listening socket, which can go away and come back on the same port, and the tasks of the connections it
+//! accepted.
 
 use std::future::{pending, poll_fn};
 use std::io;

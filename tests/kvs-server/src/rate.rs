@@ -30,7 +30,8 @@ impl SlidingWindow {
     }
 }
 
-/// `rate` per second on average with bursts of up to `burst`: events that were evenly spaced when sent may arrive bunched.
+/// `rate` per second on average with bursts of up to `burst`: events that were evenly spaced when sent may arrive
+/// bunched.
 #[derive(Debug)]
 pub(crate) struct TokenBucket {
     rate: f64,
@@ -66,14 +67,26 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut window = SlidingWindow::new(5);
-        for (ms, admitted) in [(0, true), (1, true), (2, true), (3, true), (999, true), (999, false), (1000, true), (1000, false), (1001, true)] {
+        for (ms, admitted) in [
+            (0, true),
+            (1, true),
+            (2, true),
+            (3, true),
+            (999, true),
+            (999, false),
+            (1000, true),
+            (1000, false),
+            (1001, true),
+        ] {
             assert_eq!(window.admit(at(ms)), admitted, "{ms}");
         }
         let mut bucket = TokenBucket::new(5.0, 6.0);
         let early = (0..20).filter(|i| !bucket.admit(at(i * 100))).count();
         assert!(early > 0, "ten per second is too much");
         let mut bucket = TokenBucket::new(5.0, 6.0);
-        for (i, ms) in [0, 200, 400, 900, 901, 902, 1200, 1400, 1600, 2400, 2401, 2402, 2403, 2600].into_iter().enumerate() {
+        for (i, ms) in
+            [0, 200, 400, 900, 901, 902, 1200, 1400, 1600, 2400, 2401, 2402, 2403, 2600].into_iter().enumerate()
+        {
             assert!(bucket.admit(at(ms)), "number {i}: evenly spaced, arrived bunched");
         }
     }

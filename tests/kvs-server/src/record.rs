@@ -1,7 +1,7 @@
 //! What happened, for tests to assert on and for `GET /__admin/state`.
 //!
-//! Invariants: times of day are milliseconds since the Unix epoch; every list is bounded, and what fell off it is counted in
-//! [`StreamRecord::forgotten`]. Absent: secrets.
+//! Invariants: times of day are milliseconds since the Unix epoch; every list is bounded, and what fell off it is
+//! counted in [`StreamRecord::forgotten`]. Absent: secrets.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::StreamSpec;
 use crate::error::ErrorId;
+use crate::rule::Violation;
 
 /// Most entries of one list; then the oldest go.
 pub(crate) const MAX_ENTRIES: usize = 200_000;
@@ -266,7 +267,8 @@ pub struct FragmentRecord {
     pub started_at: u64,
     /// When it was complete.
     pub received_at: Option<u64>,
-    /// When it was stored for good. Not set when it was lost with its connection before that, and never with retention 0.
+    /// When it was stored for good. Not set when it was lost with its connection before that, and never with
+    /// retention 0.
     pub persisted_at: Option<u64>,
     /// Whether the producer was told PERSISTED.
     pub acknowledged: bool,
@@ -297,7 +299,7 @@ pub struct BlockRecord {
     pub key: bool,
     /// Bytes of the frame.
     pub size: u64,
-    /// [`payload_hash`] of the frame.
+    /// [`payload_hash`](crate::payload_hash) of the frame.
     pub sha256: Option<String>,
 }
 
@@ -312,73 +314,6 @@ pub struct ErrorRecord {
     pub id: ErrorId,
     /// What exactly was wrong; the service would not say.
     pub detail: String,
-}
-
-/// Something a careful producer must not do.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Violation {
-    /// When.
-    pub at: u64,
-    /// In which session, if in one.
-    pub session: Option<u64>,
-    /// The rule.
-    pub rule: Rule,
-    /// What exactly was wrong.
-    pub detail: String,
-}
-
-/// What a careful producer keeps to although the service does not, or not always, refuse otherwise.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rule {
-    /// The first video frame of a fragment is a key frame.
-    FragmentWithoutKeyFrame,
-    /// A key frame has an IDR slice.
-    KeyFrameWithoutIdr,
-    /// The NAL units of a frame fill their block exactly.
-    NalLengths,
-    /// Frames are not empty.
-    EmptyFrame,
-    /// Blocks are not laced.
-    Lacing,
-    /// Only Clusters of SimpleBlocks and Tags after the header, no index.
-    UnusualElement,
-    /// Fragment tags do not begin with `AWS`.
-    ReservedTag,
-    /// The end-of-fragment tag follows a fragment.
-    EndOfFragmentWithoutFragment,
-    /// At most 5 fragments per second.
-    FragmentRate,
-    /// At most 5 PutMedia calls per second.
-    PutMediaRate,
-    /// At most 5 calls per second of each control-plane operation.
-    ControlPlaneRate,
-    /// An older session only drains after a newer one began.
-    ConcurrentSession,
-    /// All headers Amazon's own producer sends.
-    MissingHeader,
-    /// Well-formed HTTP.
-    HttpFraming,
-}
-
-/// The hash that is recorded of a frame: the first 8 bytes of its SHA-256, in hexadecimal.
-#[must_use]
-pub fn payload_hash(frame: &[u8]) -> String {
-    use sha2::Digest;
-    short_hex(&sha2::Sha256::digest(frame))
-}
-
-pub(crate) fn short_hex(hash: &[u8]) -> String {
-    hex(hash.get(..8).unwrap_or(hash))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        for nibble in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(u32::from(nibble), 16));
-        }
-        text
-    })
 }
 
 /// Appends to a bounded list, and counts what falls off its front.

@@ -39,7 +39,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, tcp: TcpStream, tls: Option<TlsAc
     tcp.set_nodelay(true)?;
     shared.lock().connections += 1;
     let mut first = [0];
-    let plain = tls.is_none() || (timeout(HANDSHAKE_TIMEOUT, tcp.peek(&mut first)).await?? == 1 && first != [TLS_HANDSHAKE]);
+    let plain =
+        tls.is_none() || (timeout(HANDSHAKE_TIMEOUT, tcp.peek(&mut first)).await?? == 1 && first != [TLS_HANDSHAKE]);
     let transport = match tls {
         Some(acceptor) if !plain => Transport::Tls(Box::new(timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await??)),
         _ => Transport::Plain(tcp),
@@ -51,7 +52,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, tcp: TcpStream, tls: Option<TlsAc
             Ok(Some(head)) => head,
             Ok(None) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return refuse(&shared, connection, &ServiceError::front_end(400, "BadRequest", error.to_string())).await;
+                return refuse(&shared, connection, &ServiceError::front_end(400, "BadRequest", error.to_string()))
+                    .await;
             }
             Err(error) => return Err(error),
         };
@@ -69,7 +71,9 @@ async fn dispatch(shared: &Arc<Shared>, head: &Head, connection: Connection, adm
     }
     let lenient = shared.config.lenient && call.is_none_or(|call| call == Call::PutMedia);
     let refusal = match call {
-        _ if admin_only => ServiceError::front_end(400, "BadRequest", "the client sent an HTTP request to an HTTPS port"),
+        _ if admin_only => {
+            ServiceError::front_end(400, "BadRequest", "the client sent an HTTP request to an HTTPS port")
+        }
         _ if head.method != "POST" => ServiceError::front_end(405, "MethodNotAllowed", "only POST"),
         Some(Call::PutMedia) => return put_media(shared, head, connection).await,
         None if lenient => return put_media(shared, head, connection).await,
@@ -174,7 +178,9 @@ async fn write_answer(
     let request_id = shared.lock().next_request_id();
     let close = head.wants_close();
     let bytes = match answer {
-        Ok(value) => response(200, &request_id, if close { &[("Connection", "close")] } else { &[] }, &value.to_string()),
+        Ok(value) => {
+            response(200, &request_id, if close { &[("Connection", "close")] } else { &[] }, &value.to_string())
+        }
         Err(error) => http::error_response(&error, &request_id, close),
     };
     connection.write(&bytes).await?;

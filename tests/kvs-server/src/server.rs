@@ -30,7 +30,8 @@ pub struct KvsServer {
 pub(crate) fn set_fault(shared: &Shared, fault: Fault) -> FaultId {
     match &fault.kind {
         FaultKind::Refuse { for_ms } => {
-            // Keeping the port can fail only when the machine is out of sockets, and then connections are refused as well.
+            // Keeping the port can fail only when the machine is out of sockets, and then connections are refused as
+            // well.
             shared.listener.close(for_ms.map(Duration::from_millis)).ok();
         }
         FaultKind::ExpireToken => {
@@ -76,7 +77,8 @@ impl KvsServer {
         self.shared.listener.port()
     }
 
-    /// `https://localhost:<port>`, or `http:` when plain: control plane and, unless configured otherwise, data endpoint.
+    /// `https://localhost:<port>`, or `http:` when plain: control plane and, unless configured otherwise, data
+    /// endpoint.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.shared.endpoint
@@ -137,7 +139,12 @@ impl KvsServer {
     pub fn stream(&self, name: &str) -> StreamRecord {
         let record = self.shared.lock().streams.get(name).map(|stream| stream.record.clone());
         record.unwrap_or_else(|| {
-            StreamRecord::new(&StreamSpec { name: name.to_owned(), retention_hours: 0 }, StreamStatus::Deleting, "us-east-1", 0)
+            StreamRecord::new(
+                &StreamSpec { name: name.to_owned(), retention_hours: 0 },
+                StreamStatus::Deleting,
+                "us-east-1",
+                0,
+            )
         })
     }
 
@@ -171,7 +178,12 @@ impl KvsServer {
     ///
     /// # Errors
     /// `TimedOut`, with the figures of the stream.
-    pub async fn wait_until(&self, name: &str, timeout: Duration, mut wanted: impl FnMut(&StreamRecord) -> bool) -> io::Result<()> {
+    pub async fn wait_until(
+        &self,
+        name: &str,
+        timeout: Duration,
+        mut wanted: impl FnMut(&StreamRecord) -> bool,
+    ) -> io::Result<()> {
         let deadline = Instant::now() + timeout;
         let mut progress = self.shared.progress();
         loop {

@@ -1,7 +1,7 @@
 //! AWS Signature Version 4, the verifying side, written from the specification and not from the code that signs.
 //!
-//! Invariant: a request passes only when every field that must be signed is, and the signature is the one computed here from what
-//! arrived. Absent: presigned URLs, chunk signatures, SigV4a.
+//! Invariant: a request passes only when every field that must be signed is, and the signature is the one computed
+//! here from what arrived. Absent: presigned URLs, chunk signatures, SigV4a.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::{format_amz_date, parse_amz_date, unix_ms};
 use crate::config::Credentials;
+use crate::digest::hex;
 use crate::error::ServiceError;
 use crate::http::head::Head;
-use crate::record::hex;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const SERVICE: &str = "kinesisvideo";
@@ -70,7 +70,10 @@ pub(crate) fn payload_hash(payload: &[u8]) -> String {
 pub(crate) fn canonical_request(head: &Head, signed_headers: &[&str], payload_hash: &str) -> Option<String> {
     let mut text = format!("{}\n{}\n{}\n", head.method, encode(&head.path, true), canonical_query(&head.query));
     for &name in signed_headers {
-        let values: Vec<_> = head.all(name).map(|value| value.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")).collect();
+        let values: Vec<_> = head
+            .all(name)
+            .map(|value| value.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
+            .collect();
         if values.is_empty() {
             return None;
         }
@@ -133,7 +136,12 @@ fn hmac(key: &[u8], data: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The signature of a canonical request, in hexadecimal.
-pub(crate) fn signature(secret_key: &str, authorization: &Authorization<'_>, amz_date: &str, canonical_request: &str) -> Option<String> {
+pub(crate) fn signature(
+    secret_key: &str,
+    authorization: &Authorization<'_>,
+    amz_date: &str,
+    canonical_request: &str,
+) -> Option<String> {
     let Authorization { date, region, service, .. } = authorization;
     let hash = payload_hash(canonical_request.as_bytes());
     let string_to_sign = format!("{ALGORITHM}\n{amz_date}\n{date}/{region}/{service}/aws4_request\n{hash}");
@@ -156,16 +164,21 @@ pub(crate) fn verify<'c>(
     let invalid = |message: String| ServiceError::front_end(403, "InvalidSignatureException", message);
     let incomplete = |what: &str| refuse("IncompleteSignatureException", what);
 
-    let header = head.field("authorization").ok_or_else(|| refuse("MissingAuthenticationTokenException", "Missing Authentication Token"))?;
-    let authorization = Authorization::parse(header).ok_or_else(|| incomplete("The Authorization header is not well formed."))?;
-    let amz_date = head.field("x-amz-date").ok_or_else(|| incomplete("Authorization header requires existence of 'X-Amz-Date' header."))?;
+    let header = head
+        .field("authorization")
+        .ok_or_else(|| refuse("MissingAuthenticationTokenException", "Missing Authentication Token"))?;
+    let authorization =
+        Authorization::parse(header).ok_or_else(|| incomplete("The Authorization header is not well formed."))?;
+    let amz_date = head
+        .field("x-amz-date")
+        .ok_or_else(|| incomplete("Authorization header requires existence of 'X-Amz-Date' header."))?;
     let at = parse_amz_date(amz_date).ok_or_else(|| incomplete("Date must be in ISO-8601 'basic format'."))?;
 
     let credential = credentials.iter().find(|credential| credential.access_key == authorization.access_key);
     let token = head.field("x-amz-security-token");
-    let credential = credential
-        .filter(|credential| credential.session_token.as_deref() == token)
-        .ok_or_else(|| refuse("UnrecognizedClientException", "The security token included in the request is invalid."))?;
+    let credential = credential.filter(|credential| credential.session_token.as_deref() == token).ok_or_else(|| {
+        refuse("UnrecognizedClientException", "The security token included in the request is invalid.")
+    })?;
     if credential.expires.is_some_and(|expires| expires <= now) {
         return Err(refuse("ExpiredTokenException", "The security token included in the request is expired"));
     }
@@ -177,20 +190,30 @@ pub(crate) fn verify<'c>(
         return Err(invalid("Credential should be scoped to a valid region.".to_owned()));
     }
     if !amz_date.starts_with(authorization.date) || authorization.date.len() != 8 {
-        return Err(invalid(format!("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date: {amz_date}")));
+        return Err(invalid(format!(
+            "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date: {amz_date}"
+        )));
     }
     let now = i64::try_from(unix_ms(now) / 1000).unwrap_or(i64::MAX);
     let (oldest, newest) = (format_amz_date(now - MAX_SKEW), format_amz_date(now + MAX_SKEW));
     if at < now - MAX_SKEW {
-        return Err(invalid(format!("Signature expired: {amz_date} is now earlier than {oldest} ({} - 5 min.)", format_amz_date(now))));
+        return Err(invalid(format!(
+            "Signature expired: {amz_date} is now earlier than {oldest} ({} - 5 min.)",
+            format_amz_date(now)
+        )));
     }
     if at > now + MAX_SKEW {
-        return Err(invalid(format!("Signature not yet current: {amz_date} is still later than {newest} ({} + 5 min.)", format_amz_date(now))));
+        return Err(invalid(format!(
+            "Signature not yet current: {amz_date} is still later than {newest} ({} + 5 min.)",
+            format_amz_date(now)
+        )));
     }
 
     let signed = &authorization.signed_headers;
     let must_be_signed = |name: &str| name == "host" || name == "x-amz-date" || name.starts_with("x-amzn-");
-    if let Some((name, _)) = head.fields.iter().find(|(name, _)| must_be_signed(name) && !signed.contains(&name.as_str())) {
+    if let Some((name, _)) =
+        head.fields.iter().find(|(name, _)| must_be_signed(name) && !signed.contains(&name.as_str()))
+    {
         return Err(invalid(format!("'{name}' must be a 'SignedHeader' in the AWS Authorization.")));
     }
     let expected = canonical_request(head, signed, &payload_hash(payload))
@@ -212,25 +235,48 @@ mod tests {
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
     const DATE: &str = "20150830T123600Z";
 
-    /// From the AWS SigV4 test suite (all on 2015-08-30 in us-east-1), and the example of the AWS documentation (IAM ListUsers).
+    /// From the AWS SigV4 test suite (all on 2015-08-30 in us-east-1), and the example of the AWS documentation (IAM
+    /// ListUsers).
     #[test]
     fn published_vectors() {
-        let check = |request_line: &str, fields: &[(&str, &str)], service: &str, signed: &str, payload: &str, expected: &str| {
+        let check = |request_line: &str,
+                     fields: &[(&str, &str)],
+                     service: &str,
+                     signed: &str,
+                     payload: &str,
+                     expected: &str| {
             let mut text = format!("{request_line} HTTP/1.1");
             for (name, value) in fields {
                 write!(text, "\r\n{name}:{value}").expect("a string");
             }
             let head = Head::parse(text.as_bytes()).expect("well formed");
-            let value = format!("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/{service}/aws4_request, SignedHeaders={signed}, Signature={expected}");
+            let value = format!(
+                "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/{service}/aws4_request, SignedHeaders={signed}, Signature={expected}"
+            );
             let authorization = Authorization::parse(&value).expect("well formed");
-            let request = canonical_request(&head, &authorization.signed_headers, &payload_hash(payload.as_bytes())).expect("all fields");
+            let request = canonical_request(&head, &authorization.signed_headers, &payload_hash(payload.as_bytes()))
+                .expect("all fields");
             let computed = signature(SECRET, &authorization, DATE, &request);
             assert_eq!(computed.as_deref(), Some(expected), "{request_line}\n{request}");
         };
         let (host, date) = (("Host", "example.amazonaws.com"), ("X-Amz-Date", DATE));
         let form = ("Content-Type", "application/x-www-form-urlencoded");
-        check("GET /", &[host, date], "service", "host;x-amz-date", "", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31");
-        check("POST /", &[host, date], "service", "host;x-amz-date", "", "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b");
+        check(
+            "GET /",
+            &[host, date],
+            "service",
+            "host;x-amz-date",
+            "",
+            "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31",
+        );
+        check(
+            "POST /",
+            &[host, date],
+            "service",
+            "host;x-amz-date",
+            "",
+            "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b",
+        );
         check(
             "GET /?Param2=value2&Param1=value1",
             &[host, date],
@@ -249,7 +295,11 @@ mod tests {
         );
         check(
             "GET /?Action=ListUsers&Version=2010-05-08",
-            &[("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"), ("Host", "iam.amazonaws.com"), date],
+            &[
+                ("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"),
+                ("Host", "iam.amazonaws.com"),
+                date,
+            ],
             "iam",
             "content-type;host;x-amz-date",
             "",
@@ -262,13 +312,24 @@ mod tests {
         let scope = "AKIDEXAMPLE/20150830/us-east-1/kinesisvideo/aws4_request";
         let signature = "0".repeat(64);
         for (text, good) in [
-            (format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host;x-amz-date, Signature={signature}"), true),
+            (
+                format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host;x-amz-date, Signature={signature}"),
+                true,
+            ),
             (format!("AWS4-HMAC-SHA256 Credential={scope},SignedHeaders=host,Signature={signature}"), true),
             (format!("AWS4-HMAC-SHA1 Credential={scope}, SignedHeaders=host, Signature={signature}"), false),
             (format!("AWS4-HMAC-SHA256 Credential={scope}/x, SignedHeaders=host, Signature={signature}"), false),
-            (format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=x-amz-date;host, Signature={signature}"), false),
+            (
+                format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=x-amz-date;host, Signature={signature}"),
+                false,
+            ),
             (format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=abc"), false),
-            (format!("AWS4-HMAC-SHA256 Credential={scope}, Credential={scope}, SignedHeaders=host, Signature={signature}"), false),
+            (
+                format!(
+                    "AWS4-HMAC-SHA256 Credential={scope}, Credential={scope}, SignedHeaders=host, Signature={signature}"
+                ),
+                false,
+            ),
             (format!("AWS4-HMAC-SHA256 SignedHeaders=host, Signature={signature}"), false),
             ("Basic abc".to_owned(), false),
         ] {

@@ -1,4 +1,5 @@
-//! What connections share: streams, credentials, faults. One lock, held only for plain memory work and never across an await.
+//! What connections share: streams, credentials, faults. One lock, held only for plain memory work and never across
+//! an await.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 use crate::clock::now_ms;
 use crate::config::{Config, Credentials, StreamSpec};
 use crate::error::ServiceError;
-use crate::fault::FaultTable;
+use crate::fault_table::FaultTable;
 use crate::http::head::Head;
 use crate::listener::Listener;
 use crate::record::{Attempt, Call, Outcome, StreamStatus, push_bounded};
@@ -62,7 +63,14 @@ impl Shared {
             requests: 0,
             forgotten: 0,
         };
-        let shared = Self { config, endpoint, listener, state: Mutex::new(state), orders: watch::Sender::new(()), progress: watch::Sender::new(()) };
+        let shared = Self {
+            config,
+            endpoint,
+            listener,
+            state: Mutex::new(state),
+            orders: watch::Sender::new(()),
+            progress: watch::Sender::new(()),
+        };
         for spec in shared.config.streams.clone() {
             shared.create_stream(&spec);
         }
@@ -100,7 +108,8 @@ impl Shared {
     pub(crate) fn authenticate(&self, head: &Head, payload: &[u8]) -> Result<String, ServiceError> {
         let state = self.lock();
         let region = self.config.region.as_deref();
-        sigv4::verify(head, payload, &state.credentials, region, SystemTime::now()).map(|credentials| credentials.access_key.clone())
+        sigv4::verify(head, payload, &state.credentials, region, SystemTime::now())
+            .map(|credentials| credentials.access_key.clone())
     }
 
     /// Writes down what became of a call.

@@ -7,14 +7,16 @@ use tokio::time::Instant;
 
 use crate::clock::now_ms;
 use crate::config::{Dump, StreamSpec};
+use crate::digest::hex;
 use crate::error::Rejection;
-use crate::mkv::fragments::Fragment;
+use crate::mkv::fragment::Fragment;
 use crate::mkv::header::TrackEntry;
+use crate::rate::{SlidingWindow, TokenBucket};
 use crate::record::{
-    Attempt, Call, ErrorRecord, FragmentRecord, Rule, SessionEnd, SessionRecord, StreamRecord, StreamStatus, TrackRecord, Violation, hex,
+    Attempt, Call, ErrorRecord, FragmentRecord, SessionEnd, SessionRecord, StreamRecord, StreamStatus, TrackRecord,
     push_bounded,
 };
-use crate::rate::{SlidingWindow, TokenBucket};
+use crate::rule::{Rule, Violation};
 
 const CALLS_PER_SECOND: usize = 5;
 const FRAGMENTS_PER_SECOND: f64 = 5.0;
@@ -128,7 +130,15 @@ impl Stream {
     }
 
     /// The Timecode of a fragment is known. `strict` is off where the pace is not the producer's doing.
-    pub(crate) fn start_fragment(&mut self, session: u64, index: u32, number: String, timecode: i64, strict: bool, now: Instant) {
+    pub(crate) fn start_fragment(
+        &mut self,
+        session: u64,
+        index: u32,
+        number: String,
+        timecode: i64,
+        strict: bool,
+        now: Instant,
+    ) {
         let fragment = FragmentRecord {
             session,
             index,
@@ -148,7 +158,11 @@ impl Stream {
         };
         push_bounded(&mut self.record.fragments, fragment, &mut self.record.forgotten);
         if !self.fragments.admit(now) && strict {
-            self.violation(Some(session), Rule::FragmentRate, format!("fragment {index} is one too many in this second"));
+            self.violation(
+                Some(session),
+                Rule::FragmentRate,
+                format!("fragment {index} is one too many in this second"),
+            );
         }
         if let Some(live) = self.live.iter_mut().find(|live| live.id == session) {
             live.first_timecode.get_or_insert(timecode);

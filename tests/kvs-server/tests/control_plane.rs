@@ -31,7 +31,12 @@ async fn calls() {
         ("/describeStream", json!([]), 400, "SerializationException"),
         ("/createStream", json!({ "StreamName": STREAM }), 400, "ResourceInUseException"),
         ("/createStream", json!({ "StreamName": "a b" }), 400, "InvalidArgumentException"),
-        ("/createStream", json!({ "StreamName": "new", "DataRetentionInHours": 2, "MediaType": "video/h264" }), 200, ""),
+        (
+            "/createStream",
+            json!({ "StreamName": "new", "DataRetentionInHours": 2, "MediaType": "video/h264" }),
+            200,
+            "",
+        ),
         ("/tagStream", json!({ "StreamARN": arn, "Tags": { "a": "b" } }), 200, ""),
         ("/tagStream", json!({ "StreamARN": arn, "Tags": too_many }), 400, "TagsPerResourceExceededLimitException"),
         ("/getDataEndpoint", json!({ "StreamName": STREAM, "APIName": "PUT_MEDIA" }), 200, ""),
@@ -46,11 +51,20 @@ async fn calls() {
     }
     let (_, _, described) = Request::control("/describeStream", &json!({ "StreamName": "new" })).answer(&server).await;
     let info = &described["StreamInfo"];
-    assert_eq!((&info["Status"], &info["DataRetentionInHours"], &info["StreamName"]), (&json!("ACTIVE"), &json!(2), &json!("new")));
+    assert_eq!(
+        (&info["Status"], &info["DataRetentionInHours"], &info["StreamName"]),
+        (&json!("ACTIVE"), &json!(2), &json!("new"))
+    );
     let record = server.stream(STREAM);
     assert_eq!(record.tags.get("a").map(String::as_str), Some("b"));
-    assert!(record.attempts.iter().any(|attempt| attempt.call == Call::TagStream && attempt.outcome == Outcome::Answered));
-    assert_eq!(server.stray_attempts().len(), 4, "for nobody, 'a b', and twice for nothing; unknown paths are no calls");
+    assert!(
+        record.attempts.iter().any(|attempt| attempt.call == Call::TagStream && attempt.outcome == Outcome::Answered)
+    );
+    assert_eq!(
+        server.stray_attempts().len(),
+        4,
+        "for nobody, 'a b', and twice for nothing; unknown paths are no calls"
+    );
 }
 
 #[tokio::test]
@@ -72,9 +86,12 @@ async fn signatures() {
     let now = SystemTime::now();
     let temporary = Credentials::new("ASIATEMPORARY", "secret").with_token("token", Some(now + minutes(10)));
     let expired = Credentials::new("ASIAEXPIRED", "secret").with_token("token", Some(now - minutes(1)));
-    let server = start(Config { credentials: vec![Credentials::example(), temporary.clone(), expired.clone()], ..config() }).await;
+    let server =
+        start(Config { credentials: vec![Credentials::example(), temporary.clone(), expired.clone()], ..config() })
+            .await;
     let good = || Request::put_media("nobody");
-    let signed_token = |credentials: &Credentials| good().credentials(credentials.clone()).field("x-amz-security-token", "token");
+    let signed_token =
+        |credentials: &Credentials| good().credentials(credentials.clone()).field("x-amz-security-token", "token");
     let control = || Request::control("/describeStream", &json!({ "StreamName": "nobody" }));
     let passes = "ResourceNotFoundException";
     for (what, request, error) in [
@@ -93,7 +110,11 @@ async fn signatures() {
         ("old", Request { at: now - minutes(6), ..good() }, "InvalidSignatureException"),
         ("from the future", Request { at: now + minutes(6), ..good() }, "InvalidSignatureException"),
         ("other service", Request { service: "kinesis".to_owned(), ..good() }, "InvalidSignatureException"),
-        ("unsigned header", good().without("x-amzn-stream-name").unsigned("x-amzn-stream-name", "nobody"), "InvalidSignatureException"),
+        (
+            "unsigned header",
+            good().without("x-amzn-stream-name").unsigned("x-amzn-stream-name", "nobody"),
+            "InvalidSignatureException",
+        ),
         ("signed body", Request { body: b"x".to_vec(), ..good() }, "InvalidSignatureException"),
     ] {
         let (status, error_type, body) = request.answer(&server).await;
@@ -137,10 +158,25 @@ async fn put_media_requests() {
     for (what, request, status, error) in [
         ("no stream", good().without("x-amzn-stream-name"), 400, "InvalidArgumentException"),
         ("name and ARN", good().field("x-amzn-stream-arn", "arn:x:stream/cam1/1"), 400, "InvalidArgumentException"),
-        ("unknown ARN", good().without("x-amzn-stream-name").field("x-amzn-stream-arn", "arn:x:stream/cam1/1"), 404, "ResourceNotFoundException"),
+        (
+            "unknown ARN",
+            good().without("x-amzn-stream-name").field("x-amzn-stream-arn", "arn:x:stream/cam1/1"),
+            404,
+            "ResourceNotFoundException",
+        ),
         ("no timecode type", good().without("x-amzn-fragment-timecode-type"), 400, "InvalidArgumentException"),
-        ("odd timecode type", good().field("x-amzn-fragment-timecode-type", "absolute"), 400, "InvalidArgumentException"),
-        ("not chunked", good().without("transfer-encoding").field("content-length", "0"), 400, "InvalidArgumentException"),
+        (
+            "odd timecode type",
+            good().field("x-amzn-fragment-timecode-type", "absolute"),
+            400,
+            "InvalidArgumentException",
+        ),
+        (
+            "not chunked",
+            good().without("transfer-encoding").field("content-length", "0"),
+            400,
+            "InvalidArgumentException",
+        ),
         ("GET", Request { method: "GET".to_owned(), ..good() }, 405, "MethodNotAllowed"),
     ] {
         let (got, error_type, body) = request.answer(&server).await;
@@ -175,7 +211,10 @@ async fn a_new_stream_becomes_active() {
         tokio::time::sleep(Duration::from_millis(120)).await;
     }
     assert_eq!(statuses, ["CREATING", "ACTIVE"]);
-    assert!(server.set_stream_status("new", StreamStatus::Deleting) && !server.set_stream_status("old", StreamStatus::Active));
+    assert!(
+        server.set_stream_status("new", StreamStatus::Deleting)
+            && !server.set_stream_status("old", StreamStatus::Active)
+    );
 }
 
 #[tokio::test]
@@ -207,7 +246,8 @@ async fn tls_and_admin() {
     let port = server.port();
     let plain = |method: &'static str, path: &'static str, body: &'static str| async move {
         let mut client = Client::connect(port).await.expect("a connection");
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         client.write(head.as_bytes()).await.expect("written");
         let (status, _, answer) = client.answer().await;
         (status, answer)

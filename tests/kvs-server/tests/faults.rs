@@ -4,7 +4,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use kvs_server::{AckKind, At, Call, Config, Credentials, Cut, ErrorId, Fault, FaultKind, KvsServer, Malformed, SessionEnd};
+use kvs_server::{
+    AckKind, At, Call, Config, Credentials, Cut, ErrorId, Fault, FaultKind, KvsServer, Malformed, SessionEnd,
+};
 use serde_json::json;
 use support::mkv::Sample;
 use support::{Client, Request, STREAM, config, start};
@@ -25,7 +27,8 @@ async fn healthy(server: &KvsServer, fragments: u64) -> Vec<String> {
 }
 
 async fn ended(server: &KvsServer) -> SessionEnd {
-    let is_over = |record: &kvs_server::StreamRecord| record.sessions.last().is_some_and(|session| session.end.is_some());
+    let is_over =
+        |record: &kvs_server::StreamRecord| record.sessions.last().is_some_and(|session| session.end.is_some());
     server.wait_until(STREAM, PATIENCE, is_over).await.expect("over");
     server.stream(STREAM).sessions.pop().and_then(|session| session.end).expect("an end")
 }
@@ -64,8 +67,12 @@ async fn cuts() {
             let mut rest = vec![];
             let read = client.tcp.read_to_end(&mut rest).await;
             match how {
-                Cut::Reset => assert_eq!(read.expect_err("reset").kind(), std::io::ErrorKind::ConnectionReset, "{at:?}"),
-                Cut::Fin => assert!(read.is_ok() && !rest.ends_with(b"0\r\n\r\n"), "{at:?}: without the end of the response"),
+                Cut::Reset => {
+                    assert_eq!(read.expect_err("reset").kind(), std::io::ErrorKind::ConnectionReset, "{at:?}")
+                }
+                Cut::Fin => {
+                    assert!(read.is_ok() && !rest.ends_with(b"0\r\n\r\n"), "{at:?}: without the end of the response")
+                }
             }
             assert_eq!((ended(&server).await, server.suffered(fault)), (SessionEnd::Cut, 1), "{at:?}");
             assert_eq!(server.stream(STREAM).fragments.len(), fragments, "{at:?}");
@@ -108,7 +115,8 @@ async fn silence() {
             client.send(&body(2)).await.expect("sent");
             let mut buffer = vec![0; 4096];
             let mut answer = 0;
-            while let Ok(length) = tokio::time::timeout(Duration::from_millis(200), client.tcp.read(&mut buffer)).await {
+            while let Ok(length) = tokio::time::timeout(Duration::from_millis(200), client.tcp.read(&mut buffer)).await
+            {
                 answer += length.expect("it stays open");
             }
             assert_eq!(answer == 0, at == At::Request, "{at:?} read {read}");
@@ -175,7 +183,12 @@ async fn http_errors() {
     assert_eq!(healthy(&server, 1).await.len(), 3);
     assert_eq!(describe().answer(&server).await.1, "AccessDeniedException");
     assert_eq!(describe().answer(&server).await.0, 200);
-    let custom = FaultKind::Http { call: Call::DescribeStream, status: 400, error: Some("Odd".into()), message: Some("why".into()) };
+    let custom = FaultKind::Http {
+        call: Call::DescribeStream,
+        status: 400,
+        error: Some("Odd".into()),
+        message: Some("why".into()),
+    };
     server.fault(Fault::once(custom));
     assert_eq!(describe().answer(&server).await, (400, "Odd".to_owned(), json!({ "Message": "why" })));
     for close in [true, false] {

@@ -33,7 +33,9 @@ async fn acknowledgements_in_order() {
     assert_eq!(record.violations, []);
     let session = record.sessions.first().expect("a session");
     assert_eq!((session.end.clone(), session.relative, session.tracks.len()), (Some(SessionEnd::EndOfBody), false, 1));
-    assert!(session.first_persisted_at >= Some(session.opened_at) && session.access_key.as_deref() == Some("AKIDEXAMPLE"));
+    assert!(
+        session.first_persisted_at >= Some(session.opened_at) && session.access_key.as_deref() == Some("AKIDEXAMPLE")
+    );
     let fragment = record.fragments.first().expect("a fragment");
     assert_eq!(fragment.tags, [("lens".to_owned(), "wide".to_owned())]);
     assert!(fragment.acknowledged && fragment.number.len() == 47);
@@ -62,8 +64,18 @@ async fn refusals_in_the_acknowledgement_stream() {
             [good().build(), good().build()].concat(),
             vec!["BUFFERING 1000", "ERROR 1000 4006"],
         ),
-        ("producer start", Request::put_media(STREAM).field("x-amzn-producer-start-timestamp", "today"), vec![], vec!["ERROR 4007"]),
-        ("start in 2100", Request::put_media(STREAM).field("x-amzn-producer-start-timestamp", "4102444800.0"), vec![], vec!["ERROR 4007"]),
+        (
+            "producer start",
+            Request::put_media(STREAM).field("x-amzn-producer-start-timestamp", "today"),
+            vec![],
+            vec!["ERROR 4007"],
+        ),
+        (
+            "start in 2100",
+            Request::put_media(STREAM).field("x-amzn-producer-start-timestamp", "4102444800.0"),
+            vec![],
+            vec!["ERROR 4007"],
+        ),
         ("deleted", Request::put_media("gone"), vec![], vec!["ERROR 4008"]),
     ] {
         let server = start(config()).await;
@@ -74,15 +86,25 @@ async fn refusals_in_the_acknowledgement_stream() {
         assert_eq!(client.acks().await, acks, "{what}");
         let stream = if what == "deleted" { "gone" } else { STREAM };
         let record = server.stream(stream);
-        let id = acks.last().and_then(|ack| ack.rsplit(' ').next()).and_then(|id| id.parse().ok()).map(ErrorId).expect("an id");
+        let id = acks
+            .last()
+            .and_then(|ack| ack.rsplit(' ').next())
+            .and_then(|id| id.parse().ok())
+            .map(ErrorId)
+            .expect("an id");
         assert_eq!(record.errors.first().map(|error| error.id), Some(id), "{what}");
-        assert_eq!(record.sessions.first().and_then(|session| session.end.clone()), Some(SessionEnd::Error(id)), "{what}");
+        assert_eq!(
+            record.sessions.first().and_then(|session| session.end.clone()),
+            Some(SessionEnd::Error(id)),
+            "{what}"
+        );
     }
 }
 
 #[tokio::test]
 async fn no_retention_means_no_persisted() {
-    let server = start(Config { streams: vec![StreamSpec { name: STREAM.to_owned(), retention_hours: 0 }], ..config() }).await;
+    let server =
+        start(Config { streams: vec![StreamSpec { name: STREAM.to_owned(), retention_hours: 0 }], ..config() }).await;
     let mut client = Request::put_media(STREAM).session(&server).await;
     client.send(&Sample::default().gops(0, 2, 1).build()).await.expect("sent");
     client.end().await;
@@ -148,7 +170,8 @@ async fn the_newest_session_wins() {
 #[tokio::test]
 async fn pace_and_missing_headers() {
     let server = start(config()).await;
-    let mut client = Request::put_media(STREAM).without("x-amzn-fragment-acknowledgment-required").session(&server).await;
+    let mut client =
+        Request::put_media(STREAM).without("x-amzn-fragment-acknowledgment-required").session(&server).await;
     client.send(&Sample::default().gops(0, 9, 1).build()).await.expect("sent");
     client.end().await;
     assert_eq!(client.acks().await.len(), 27);
@@ -163,7 +186,10 @@ async fn unfinished_sessions_lose_what_was_not_persisted() {
     client.send(&Sample::default().gops(0, 2, 3).build()).await.expect("sent");
     server.wait_until(STREAM, PATIENCE, |record| record.received == 1).await.expect("the first");
     drop(client);
-    server.wait_until(STREAM, PATIENCE, |record| record.sessions.iter().all(|session| session.end.is_some())).await.expect("closed");
+    server
+        .wait_until(STREAM, PATIENCE, |record| record.sessions.iter().all(|session| session.end.is_some()))
+        .await
+        .expect("closed");
     let record = server.stream(STREAM);
     assert_eq!((record.persisted, record.fragments.len()), (0, 2));
     let partial = record.fragments.last().expect("the second");
@@ -206,10 +232,16 @@ async fn down_and_up_again() {
 #[tokio::test]
 async fn lenient() {
     let server = start(Config { lenient: true, ..config() }).await;
-    let body = Sample { timecode_scale: None, codec_private: vec![], ..Sample::default() }.gops(9000, 2, 1).gops(0, 7, 1).build();
+    let body = Sample { timecode_scale: None, codec_private: vec![], ..Sample::default() }
+        .gops(9000, 2, 1)
+        .gops(0, 7, 1)
+        .build();
     for (head, stream) in [
         ("POST /some/where HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", "where"),
-        ("POST /putMedia HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nx-amzn-stream-name: named\r\n\r\n", "named"),
+        (
+            "POST /putMedia HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nx-amzn-stream-name: named\r\n\r\n",
+            "named",
+        ),
     ] {
         let mut client = Client::connect(server.port()).await.expect("a connection");
         client.write(head.as_bytes()).await.expect("sent");

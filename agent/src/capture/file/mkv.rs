@@ -127,7 +127,10 @@ fn printable(id: &str) -> String {
 
 fn damaged(error: DemuxError) -> FileError {
     match error {
-        DemuxError::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => FileError::Io(error),
+        DemuxError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            FileError::Damaged("it is cut short".to_owned())
+        }
+        DemuxError::IoError(error) => FileError::Io(error),
         other => FileError::Damaged(other.to_string()),
     }
 }

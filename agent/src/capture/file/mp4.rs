@@ -102,9 +102,9 @@ fn codec_name(description: &StsdBoxContent) -> &'static str {
 fn damaged(error: re_mp4::Error) -> FileError {
     match error {
         re_mp4::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            FileError::Damaged("it is cut short inside a box".to_owned())
+            FileError::Damaged("it is cut short".to_owned())
         }
         re_mp4::Error::Io(error) => FileError::Io(error),
-        other => FileError::Damaged(other.to_string()),
+        other => FileError::Damaged(format!("{other}; is it complete?")),
     }
 }

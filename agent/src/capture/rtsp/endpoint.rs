@@ -161,8 +161,17 @@ impl Endpoint {
                 None => CaptureError::Unreachable(format!("{self}: connecting failed ({reason})")),
             };
         }
-        if step == Step::Receive && os_error(&text).is_some() {
-            return self.closed();
+        if os_error(&text).is_some() || text.contains("EOF while expecting") {
+            return match step {
+                Step::Describe => CaptureError::Unreachable(format!(
+                    "{self} closed the connection instead of answering {step}: does an RTSP server listen there, and is \
+                     it rtsp or rtsps?"
+                )),
+                Step::Setup | Step::Play | Step::Receive => self.closed(),
+            };
+        }
+        if step == Step::Describe && text.contains("Invalid RTSP message") {
+            return CaptureError::Unreachable(format!("what answers on {self} does not speak RTSP: is the port right?"));
         }
         CaptureError::Unreachable(format!("{self}: {step} failed: {text}"))
     }
@@ -223,10 +232,13 @@ mod tests {
         check(camera.broke(Step::Describe, refused), unreachable, "nothing listens on port 554");
         let no_route = "Unable to connect to RTSP server: No route to host (os error 113)";
         check(camera.broke(Step::Describe, no_route), unreachable, "cable");
+        let web_server = "RTSP framing error: Invalid RTSP message: byte 4: request-line; buffered:\n48 54";
+        check(camera.broke(Step::Describe, web_server), unreachable, "does not speak RTSP");
         let quoting = "Bad URL rtsp://10.0.0.5/?password=hush; only x\n\nconn: 1";
         check(camera.broke(Step::Setup, quoting), unreachable, "SETUP failed: Bad URL [url] only x");
         let reset = "Error reading from RTSP peer: Connection reset by peer (os error 104)\n\nconn: 2";
         check(camera.broke(Step::Receive, reset), unreachable, "closed the connection");
+        check(camera.broke(Step::Describe, reset), unreachable, "rtsp or rtsps");
         check(camera.silent_host(Some(Duration::from_secs(10))), unreachable, "within 10 s");
     }
 

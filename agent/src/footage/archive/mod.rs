@@ -7,6 +7,7 @@
 //!
 //! Everything here is synchronous and blocks on the disk; it runs on the disk thread and on blocking readers.
 
+pub mod export;
 mod name;
 mod reader;
 mod recovery;
@@ -22,7 +23,7 @@ use edgecam_media::Timestamp;
 use edgecam_media::ring::Position;
 
 pub use reader::{ArchiveRead, Reader};
-pub use recovery::{Recovered, open};
+pub use recovery::{Recovered, inspect, open};
 pub use writer::{Rotation, Writer};
 
 /// One finished or open segment, as the index knows it.

@@ -29,9 +29,18 @@ pub struct Recovered {
     pub files_removed: usize,
 }
 
-/// Opens the archive in `directory`, which is made if it is missing.
-pub fn open(directory: &Path) -> io::Result<Recovered> {
-    std::fs::create_dir_all(directory)?;
+/// Lists the archive in `directory` and changes nothing: for looking at it while an agent may be writing it.
+pub fn inspect(directory: &Path) -> io::Result<Arc<Index>> {
+    let index = Arc::<Index>::default();
+    {
+        let mut state = index.lock();
+        state.segments = list(directory)?;
+        state.written = Position::start_of(u64::MAX);
+    }
+    Ok(index)
+}
+
+fn list(directory: &Path) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
@@ -41,6 +50,13 @@ pub fn open(directory: &Path) -> io::Result<Recovered> {
         }
     }
     segments.sort_by_key(|segment| segment.first_gop);
+    Ok(segments)
+}
+
+/// Opens the archive in `directory`, which is made if it is missing.
+pub fn open(directory: &Path) -> io::Result<Recovered> {
+    std::fs::create_dir_all(directory)?;
+    let mut segments = list(directory)?;
     let mut recovered =
         Recovered { index: Arc::default(), next_gop: 0, latest: None, bytes_cut: 0, files_removed: 0 };
     while let Some(newest) = segments.last_mut() {
@@ -58,8 +74,6 @@ pub fn open(directory: &Path) -> io::Result<Recovered> {
         std::fs::remove_file(&newest.path)?;
         segments.pop();
     }
-    let removed = segments.is_empty() && recovered.files_removed > 0;
-    debug_assert!(!removed || recovered.next_gop > 0);
     {
         let mut state = recovered.index.lock();
         state.written = Position::start_of(recovered.next_gop);

@@ -12,16 +12,25 @@ const MAX_SIZE_DIGITS: usize = 8;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// Hexadecimal digits of a chunk's size.
-    Size { digits: usize, value: u64 },
-    SizeLineFeed { value: u64 },
-    Data { left: u64 },
+    Size {
+        digits: usize,
+        value: u64,
+    },
+    SizeLineFeed {
+        value: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataCarriageReturn,
     DataLineFeed,
     /// The line end after the last chunk: there are no trailers.
     LastCarriageReturn,
     LastLineFeed,
     /// A body of known length.
-    Length { left: u64 },
+    Length {
+        left: u64,
+    },
     End,
 }
 

@@ -103,8 +103,9 @@ impl Connection {
         timeout(WRITE_TIMEOUT, write).await?
     }
 
-    /// Writes `output` as far as the peer takes it, and returns with the next piece of input: 0 bytes are the peer's end.
-    /// Without a buffer it only writes, and never returns but with an error. Can be dropped at any await and called again.
+    /// Writes `output` as far as the peer takes it, and returns with the next piece of input: 0 bytes are the peer's
+    /// end. Without a buffer it only writes, and never returns but with an error. Can be dropped at any await and
+    /// called again.
     pub(crate) async fn exchange(&mut self, output: &mut BytesMut, mut input: Option<&mut [u8]>) -> io::Result<usize> {
         poll_fn(|context| {
             while !output.is_empty() {

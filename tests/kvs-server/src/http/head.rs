@@ -97,12 +97,16 @@ impl Head {
     }
 
     pub(crate) fn wants_close(&self) -> bool {
-        self.all("connection").flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
+        self.all("connection")
+            .flat_map(|value| value.split(','))
+            .any(|option| option.trim().eq_ignore_ascii_case("close"))
     }
 
     /// A parameter of the query, as written.
     pub(crate) fn query_parameter(&self, name: &str) -> Option<&str> {
-        self.query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
+        self.query
+            .split('&')
+            .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
     }
 }
 
@@ -117,9 +121,15 @@ mod tests {
 
     #[test]
     fn heads() {
-        let check = |text: &str| Head::parse(text.replace('\n', "\r\n").as_bytes()).and_then(|head| head.framing().map(|_| head));
-        let head = check("POST /putMedia?a=1&b=2 HTTP/1.1\nHost: localhost:1\nX-A:  b c \nContent-Length: 3").expect("well formed");
-        assert_eq!((head.path.as_str(), head.query_parameter("b"), head.field("x-a")), ("/putMedia", Some("2"), Some("b c")));
+        let check = |text: &str| {
+            Head::parse(text.replace('\n', "\r\n").as_bytes()).and_then(|head| head.framing().map(|_| head))
+        };
+        let head = check("POST /putMedia?a=1&b=2 HTTP/1.1\nHost: localhost:1\nX-A:  b c \nContent-Length: 3")
+            .expect("well formed");
+        assert_eq!(
+            (head.path.as_str(), head.query_parameter("b"), head.field("x-a")),
+            ("/putMedia", Some("2"), Some("b c"))
+        );
         for (text, why) in [
             ("GET / HTTP/1.0\nHost: a", "not HTTP/1.1"),
             ("GET  / HTTP/1.1\nHost: a", "the request line is not three words"),
@@ -130,7 +140,10 @@ mod tests {
             ("GET / HTTP/1.1\nHost : a", "a field name is not a token"),
             ("GET / HTTP/1.1\nHost: a\n folded", "a field line without colon"),
             ("GET / HTTP/1.1\nHost: a\nContent-Length: +1", "Content-Length is not a number"),
-            ("GET / HTTP/1.1\nHost: a\nContent-Length: 1\nTransfer-Encoding: chunked", "the length of the body is ambiguous"),
+            (
+                "GET / HTTP/1.1\nHost: a\nContent-Length: 1\nTransfer-Encoding: chunked",
+                "the length of the body is ambiguous",
+            ),
             ("GET / HTTP/1.1\nHost: a\nTransfer-Encoding: gzip, chunked", "the length of the body is ambiguous"),
         ] {
             assert_eq!(check(text), Err(why), "{text}");

@@ -1,7 +1,7 @@
 //! HTTP/1.1 (RFC 9112), as much of it as a strict server of five calls needs.
 //!
-//! Invariants: a head is at most 16 KiB and 100 fields, a buffered body at most 64 KiB; what is not well formed is refused, never guessed.
-//! Absent: pipelining, trailers, chunk extensions, multi-line fields, any version but 1.1.
+//! Invariants: a head is at most 16 KiB and 100 fields, a buffered body at most 64 KiB; what is not well formed is
+//! refused, never guessed. Absent: pipelining, trailers, chunk extensions, multi-line fields, any version but 1.1.
 
 pub(crate) mod body;
 pub(crate) mod connection;

@@ -46,10 +46,13 @@ impl DecoderConfiguration {
 
 fn parameter_set(from: &[u8], unit_type: u8) -> Result<(&[u8], &[u8]), &'static str> {
     let (length, content) = from.split_first_chunk::<2>().ok_or("a parameter set is cut off")?;
-    let (set, rest) = content.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or("a parameter set is cut off")?;
+    let (set, rest) =
+        content.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or("a parameter set is cut off")?;
     match set.first() {
         None => Err("a parameter set is empty"),
-        Some(header) if header & 0x80 != 0 || header & 0x1F != unit_type => Err("a parameter set is of the wrong NAL unit type"),
+        Some(header) if header & 0x80 != 0 || header & 0x1F != unit_type => {
+            Err("a parameter set is of the wrong NAL unit type")
+        }
         Some(_) => Ok((set, rest)),
     }
 }
@@ -60,7 +63,9 @@ fn check_high_profile_fields(profile: u8, rest: &[u8]) -> Result<(), &'static st
         return Ok(());
     }
     let reserved = match rest {
-        [chroma, luma, depth, extensions] => chroma & 0xFC == 0xFC && luma & 0xF8 == 0xF8 && depth & 0xF8 == 0xF8 && *extensions == 0,
+        [chroma, luma, depth, extensions] => {
+            chroma & 0xFC == 0xFC && luma & 0xF8 == 0xF8 && depth & 0xF8 == 0xF8 && *extensions == 0
+        }
         _ => false,
     };
     if reserved && matches!(profile, 100 | 110 | 122 | 144 | 244) {
@@ -156,7 +161,10 @@ mod tests {
             let mut bad = good.clone();
             *bad.get_mut(at).expect("within") = value;
             let result = DecoderConfiguration::parse(&bad);
-            assert!(result.is_err() && (why == "something" || result == Err(why)), "byte {at} = {value:#x}: {result:?}");
+            assert!(
+                result.is_err() && (why == "something" || result == Err(why)),
+                "byte {at} = {value:#x}: {result:?}"
+            );
         }
         for length in 0..good.len() {
             assert!(DecoderConfiguration::parse(good.get(..length).expect("within")).is_err(), "cut to {length}");

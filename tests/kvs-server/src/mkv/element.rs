@@ -100,9 +100,12 @@ impl<'a> Children<'a> {
     fn child(&mut self) -> Result<(u32, &'a [u8]), Rejection> {
         let truncated = || Rejection::invalid_mkv("an element does not fit in its parent");
         let header = element_header(self.rest)?.ok_or_else(truncated)?;
-        let size = header.size.ok_or_else(|| Rejection::invalid_mkv(format!("element {:#x} may not be of unknown size", header.id)))?;
+        let size = header
+            .size
+            .ok_or_else(|| Rejection::invalid_mkv(format!("element {:#x} may not be of unknown size", header.id)))?;
         let content = self.rest.get(header.length..).ok_or_else(truncated)?;
-        let (content, rest) = usize::try_from(size).ok().and_then(|size| content.split_at_checked(size)).ok_or_else(truncated)?;
+        let (content, rest) =
+            usize::try_from(size).ok().and_then(|size| content.split_at_checked(size)).ok_or_else(truncated)?;
         self.rest = rest;
         Ok((header.id, content))
     }

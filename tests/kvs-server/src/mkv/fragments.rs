@@ -1,16 +1,20 @@
-//! From elements to fragments, with the rules of PutMedia: which media the service refuses, and what a careful producer does not send
-//! although the service takes it ([`Notice::Violation`]).
+//! From elements to fragments, with the rules of PutMedia: which media the service refuses, and what a careful
+//! producer does not send although the service takes it ([`Notice::Violation`]).
 //!
-//! A fragment is a Cluster and the Tags in front of it. It is complete at the next Cluster, at the end-of-fragment tag, or at the end of
-//! the body. Absent: fragment numbers, wall-clock time, acknowledgements; those are the session's.
+//! A fragment is a Cluster and the Tags in front of it. It is complete at the next Cluster, at the end-of-fragment
+//! tag, or at the end of the body. Absent: fragment numbers, wall-clock time, acknowledgements; those are the
+//! session's.
 
 use sha2::{Digest, Sha256};
 
+use crate::digest::short_hex;
 use crate::error::{ErrorId, Rejection};
 use crate::mkv::avc::{DecoderConfiguration, NalUnits};
+use crate::mkv::event::Event;
+use crate::mkv::fragment::{Fragment, Notice};
 use crate::mkv::header::TrackEntry;
-use crate::mkv::parser::Event;
-use crate::record::{BlockRecord, Rule, short_hex};
+use crate::record::BlockRecord;
+use crate::rule::Rule;
 
 /// 50 MB.
 const MAX_FRAGMENT_SIZE: u64 = 50_000_000;
@@ -24,38 +28,6 @@ const END_OF_FRAGMENT: &str = "AWS_KINESISVIDEO_END_OF_FRAGMENT";
 /// SimpleBlock flags (RFC 9559 section 10.2).
 const FLAG_KEY_FRAME: u8 = 0x80;
 const FLAGS_LACING: u8 = 0x06;
-
-/// What the stream of one session has come to.
-#[derive(Debug)]
-pub(crate) enum Notice {
-    Tracks(Vec<TrackEntry>),
-    /// The Timecode of a new Cluster is known; `timecode_ms` as sent.
-    Started { index: u32, timecode_ms: i64 },
-    Complete(Box<Fragment>),
-    Violation(Rule, String),
-}
-
-/// A fragment, whole or as far as it came.
-#[derive(Debug)]
-pub(crate) struct Fragment {
-    /// 1 for the first of its session.
-    pub(crate) index: u32,
-    pub(crate) size: u64,
-    pub(crate) block_count: u32,
-    pub(crate) first_ms: Option<i64>,
-    pub(crate) last_ms: Option<i64>,
-    /// Empty when blocks are not recorded.
-    pub(crate) blocks: Vec<BlockRecord>,
-    pub(crate) tags: Vec<(String, String)>,
-    /// The Cluster as it came, when copies are asked for.
-    pub(crate) raw: Vec<u8>,
-    start: u64,
-    started: bool,
-    /// In ticks, as all that is compared.
-    timecode: i64,
-    last: i64,
-    tracks_seen: Vec<u64>,
-}
 
 #[derive(Debug)]
 struct OpenBlock {
@@ -158,7 +130,9 @@ impl Fragments {
                 }
             }
             Event::Timecode(timecode) => self.on_timecode(timecode)?,
-            Event::Block { track, timecode, flags, size, end, simple } => self.on_block(track, timecode, flags, size, end, simple)?,
+            Event::Block { track, timecode, flags, size, end, simple } => {
+                self.on_block(track, timecode, flags, size, end, simple)?
+            }
             Event::Payload(bytes) => {
                 if let Some(block) = &mut self.block {
                     if let Some(hash) = &mut block.hash {
@@ -196,8 +170,9 @@ impl Fragments {
 
     fn on_tracks(&mut self, tracks: Vec<TrackEntry>) {
         let avc = tracks.iter().filter(|track| track.is_avc());
-        self.configurations =
-            avc.filter_map(|track| Some((track.number, DecoderConfiguration::parse(&track.codec_private).ok()?))).collect();
+        self.configurations = avc
+            .filter_map(|track| Some((track.number, DecoderConfiguration::parse(&track.codec_private).ok()?)))
+            .collect();
         self.tracks.clone_from(&tracks);
         self.notices.push(Notice::Tracks(tracks));
     }
@@ -221,11 +196,22 @@ impl Fragments {
         }
     }
 
-    fn on_block(&mut self, track: u64, timecode: i16, flags: u8, size: u64, end: u64, simple: bool) -> Result<(), Rejection> {
+    fn on_block(
+        &mut self,
+        track: u64,
+        timecode: i16,
+        flags: u8,
+        size: u64,
+        end: u64,
+        simple: bool,
+    ) -> Result<(), Rejection> {
         let entry = self.tracks.iter().find(|entry| entry.number == track);
         let video = entry.is_some_and(TrackEntry::is_video);
         if entry.is_none() {
-            return Err(Rejection::new(ErrorId::TRACK_NUMBER_MISMATCH, format!("a block of track {track}, which is not declared")));
+            return Err(Rejection::new(
+                ErrorId::TRACK_NUMBER_MISMATCH,
+                format!("a block of track {track}, which is not declared"),
+            ));
         }
         let Some(fragment) = &self.fragment else { return Ok(()) };
         let ticks = fragment.timecode + i64::from(timecode);
@@ -239,7 +225,10 @@ impl Fragments {
         let first_video = video && !fragment.tracks_seen.contains(&track);
         let key = !simple || flags & FLAG_KEY_FRAME != 0;
         if first_video && !key {
-            self.violation(Rule::FragmentWithoutKeyFrame, format!("track {track} begins with a frame that is not a key frame"));
+            self.violation(
+                Rule::FragmentWithoutKeyFrame,
+                format!("track {track} begins with a frame that is not a key frame"),
+            );
         }
         if size == 0 {
             self.violation(Rule::EmptyFrame, format!("track {track} at {ticks}"));
@@ -273,7 +262,10 @@ impl Fragments {
         match nal_units.map(NalUnits::finish) {
             Some(Err(why)) => self.violation(Rule::NalLengths, format!("block at {at} ms: {why}")),
             Some(Ok(false)) if first_video && record.key => {
-                self.violation(Rule::KeyFrameWithoutIdr, format!("block at {at} ms is flagged as key frame but has no IDR slice"));
+                self.violation(
+                    Rule::KeyFrameWithoutIdr,
+                    format!("block at {at} ms is flagged as key frame but has no IDR slice"),
+                );
             }
             _ => {}
         }
@@ -307,7 +299,10 @@ impl Fragments {
             self.complete()?;
         }
         if self.strict && self.pending_tags.len() > MAX_TAGS {
-            return Err(Rejection::new(ErrorId::FRAGMENT_METADATA_LIMIT_REACHED, format!("{} tags", self.pending_tags.len())));
+            return Err(Rejection::new(
+                ErrorId::FRAGMENT_METADATA_LIMIT_REACHED,
+                format!("{} tags", self.pending_tags.len()),
+            ));
         }
         Ok(())
     }
@@ -331,25 +326,5 @@ impl Fragments {
         self.last = self.last.max(Some(fragment.last));
         self.notices.push(Notice::Complete(Box::new(fragment)));
         Ok(())
-    }
-}
-
-impl Fragment {
-    fn new(index: u32, start: u64, tags: Vec<(String, String)>) -> Self {
-        Self {
-            index,
-            size: 0,
-            block_count: 0,
-            first_ms: None,
-            last_ms: None,
-            blocks: Vec::new(),
-            tags,
-            raw: Vec::new(),
-            start,
-            started: false,
-            timecode: 0,
-            last: 0,
-            tracks_seen: Vec::new(),
-        }
     }
 }

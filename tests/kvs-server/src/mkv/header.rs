@@ -148,7 +148,9 @@ fn check_entry(entry: &TrackEntry) -> Result<(), Rejection> {
 pub(crate) fn tags(content: &[u8]) -> Result<Vec<(String, String)>, Rejection> {
     let mut pairs = Vec::new();
     for tag in Children::of(content) {
-        let (element::TAG, tag) = tag? else { return Err(Rejection::invalid_mkv("Tags has a child that is not a Tag")) };
+        let (element::TAG, tag) = tag? else {
+            return Err(Rejection::invalid_mkv("Tags has a child that is not a Tag"));
+        };
         for simple_tag in Children::of(tag) {
             let (element::SIMPLE_TAG, simple_tag) = simple_tag? else { continue };
             let (mut name, mut value) = (None, String::new());
@@ -160,7 +162,9 @@ pub(crate) fn tags(content: &[u8]) -> Result<Vec<(String, String)>, Rejection> {
                     _ => {}
                 }
             }
-            let name = name.filter(|name| !name.is_empty()).ok_or_else(|| Rejection::invalid_mkv("a SimpleTag without TagName"))?;
+            let name = name
+                .filter(|name| !name.is_empty())
+                .ok_or_else(|| Rejection::invalid_mkv("a SimpleTag without TagName"))?;
             pairs.push((name, value));
         }
     }

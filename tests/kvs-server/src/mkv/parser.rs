@@ -1,39 +1,17 @@
 //! Finds the elements of a Matroska stream in input that comes in pieces of any size.
 //!
-//! Invariants: the events do not depend on how the input is cut; nothing but header elements, Tags and a few bytes of an element
-//! header is buffered; what is not Matroska as a producer may send it is a [`Rejection`], after which the parser is not used again.
-//! `lenient` takes what other programs write as well: a Segment of known size, elements this file does not name.
+//! Invariants: the events do not depend on how the input is cut; nothing but header elements, Tags and a few bytes of
+//! an element header is buffered; what is not Matroska as a producer may send it is a [`Rejection`], after which the
+//! parser is not used again. `lenient` takes what other programs write as well: a Segment of known size, elements
+//! this file does not name.
 
 use crate::error::Rejection;
 use crate::mkv::element::{self, ElementHeader, element_header, is_segment_child, unsigned};
-use crate::mkv::header::{self, TrackEntry};
+use crate::mkv::event::{Event, Sink};
+use crate::mkv::header;
 
 /// Sum of all that may be buffered at once.
 const MAX_BUFFERED: u64 = 1024 * 1024;
-
-/// What was found. Offsets count from the start of the body.
-#[derive(Debug)]
-pub(crate) enum Event<'a> {
-    TimecodeScale(u64),
-    Tracks(Vec<TrackEntry>),
-    ClusterStart { offset: u64 },
-    ClusterEnd { offset: u64 },
-    Timecode(u64),
-    /// A SimpleBlock, or a Block in a BlockGroup: those have no key frame flag of their own.
-    Block { track: u64, timecode: i16, flags: u8, size: u64, end: u64, simple: bool },
-    Payload(&'a [u8]),
-    BlockEnd,
-    /// The Block of this group refers to another: it is no key frame.
-    ReferenceBlock,
-    Tags(Vec<(String, String)>),
-    /// Legal, but nothing a producer should send.
-    Unusual(&'static str),
-    /// Bytes as they came, in order, beside the events they belong to.
-    Raw(&'a [u8]),
-}
-
-/// Receives events; refusing one ends the stream.
-pub(crate) type Sink<'s> = dyn FnMut(Event<'_>) -> Result<(), Rejection> + 's;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -50,7 +28,10 @@ enum Level {
     Segment,
     /// With the end, when the size is known.
     Cluster(Option<u64>),
-    BlockGroup { end: u64, cluster_end: Option<u64> },
+    BlockGroup {
+        end: u64,
+        cluster_end: Option<u64>,
+    },
 }
 
 /// An incremental parser of one PutMedia body.
@@ -122,7 +103,9 @@ impl Parser {
         self.leave_finished(sink)?;
         match self.level {
             Level::Cluster(None) => self.leave_cluster(self.offset, sink),
-            Level::Cluster(Some(_)) | Level::BlockGroup { .. } => invalid("the body ends inside a Cluster of known size"),
+            Level::Cluster(Some(_)) | Level::BlockGroup { .. } => {
+                invalid("the body ends inside a Cluster of known size")
+            }
             Level::Segment if self.has_tracks => Ok(()),
             Level::Top | Level::Segment => invalid("the body ends before the header is complete"),
         }
@@ -170,7 +153,9 @@ impl Parser {
     /// An element begins: `bytes` is its header, `self.offset` the first byte of its content.
     fn enter(&mut self, header: ElementHeader, bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Rejection> {
         let ElementHeader { id, size, .. } = header;
-        if self.level == Level::Cluster(None) && (is_segment_child(id) || matches!(id, element::EBML | element::SEGMENT)) {
+        if self.level == Level::Cluster(None)
+            && (is_segment_child(id) || matches!(id, element::EBML | element::SEGMENT))
+        {
             self.leave_cluster(self.offset - bytes.len() as u64, sink)?;
         }
         let end = size.map(|size| self.offset.saturating_add(size));
@@ -214,8 +199,12 @@ impl Parser {
             Level::BlockGroup { end, .. } => Some(end),
         };
         match (parent_end, end) {
-            (Some(parent_end), Some(end)) if end > parent_end => invalid(format!("element {id:#x} does not fit in its parent")),
-            (Some(_), None) if !self.lenient => invalid(format!("element {id:#x} of unknown size in a parent of known size")),
+            (Some(parent_end), Some(end)) if end > parent_end => {
+                invalid(format!("element {id:#x} does not fit in its parent"))
+            }
+            (Some(_), None) if !self.lenient => {
+                invalid(format!("element {id:#x} of unknown size in a parent of known size"))
+            }
             _ => Ok(()),
         }
     }
@@ -259,12 +248,20 @@ impl Parser {
         Ok(State::Skip { left })
     }
 
-    fn enter_cluster_child(&mut self, id: u32, left: u64, cluster_end: Option<u64>, sink: &mut Sink<'_>) -> Result<State, Rejection> {
+    fn enter_cluster_child(
+        &mut self,
+        id: u32,
+        left: u64,
+        cluster_end: Option<u64>,
+        sink: &mut Sink<'_>,
+    ) -> Result<State, Rejection> {
         match id {
             element::TIMECODE if self.has_timecode => invalid("a second Timecode in a Cluster"),
             element::TIMECODE if left > 8 => invalid("the Timecode is longer than 8 bytes"),
             element::TIMECODE => Ok(State::Collect { id, left }),
-            element::SIMPLE_BLOCK | element::BLOCK_GROUP if !self.has_timecode => invalid("a block before the Timecode of its Cluster"),
+            element::SIMPLE_BLOCK | element::BLOCK_GROUP if !self.has_timecode => {
+                invalid("a block before the Timecode of its Cluster")
+            }
             _ if !self.has_timecode && !self.lenient => invalid("the Timecode is not the first in its Cluster"),
             element::SIMPLE_BLOCK => Ok(State::BlockHead { id, left }),
             element::BLOCK_GROUP => {
@@ -340,11 +337,13 @@ impl Parser {
             if width > 7 || left < width as u64 + 4 {
                 return invalid("a block is too short for its track number");
             }
-            let Some((number, &[high, low, flags])) = rest.split_at_checked(width).and_then(|(number, rest)| Some((number, rest.first_chunk()?)))
+            let Some((number, &[high, low, flags])) =
+                rest.split_at_checked(width).and_then(|(number, rest)| Some((number, rest.first_chunk()?)))
             else {
                 continue;
             };
-            let track = number.iter().fold(u64::from(first) & (0x7F >> width), |track, &byte| track << 8 | u64::from(byte));
+            let track =
+                number.iter().fold(u64::from(first) & (0x7F >> width), |track, &byte| track << 8 | u64::from(byte));
             let (timecode, size) = (i16::from_be_bytes([high, low]), left - width as u64 - 4);
             let simple = id == element::SIMPLE_BLOCK;
             sink(Event::Block { track, timecode, flags, size, end: self.offset + size, simple })?;

@@ -1,4 +1,5 @@
-//! Acknowledgements as bytes: one JSON object and a newline per HTTP chunk, as the service sends them, or spoilt as a fault orders.
+//! Acknowledgements as bytes: one JSON object and a newline per HTTP chunk, as the service sends them, or spoilt as a
+//! fault orders.
 //!
 //! Invariant: what is queued leaves in order; what is due late holds back what is behind it.
 
@@ -99,6 +100,8 @@ struct Piece {
 #[derive(Debug, Default)]
 pub(crate) struct AckQueue {
     pub(crate) policy: AckPolicy,
+    /// Nothing leaves for now.
+    pub(crate) held: bool,
     pieces: VecDeque<Piece>,
     coalescing: Vec<u8>,
     coalescing_until: Option<Instant>,
@@ -115,6 +118,10 @@ fn thirds(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 impl AckQueue {
+    pub(crate) fn new(held: bool) -> Self {
+        Self { held, ..Self::default() }
+    }
+
     /// Queues bytes that are no acknowledgement, such as the head of the response.
     pub(crate) fn push_bytes(&mut self, bytes: Vec<u8>, now: Instant) {
         self.push(bytes, false, now);
@@ -131,21 +138,30 @@ impl AckQueue {
             return false;
         }
         let due = now + self.policy.delay;
-        let malformed = self.policy.malformed.iter().find(|(_, kind)| kind.is_none_or(|kind| kind == ack.kind)).map(|(how, _)| *how);
+        let malformed = self
+            .policy
+            .malformed
+            .iter()
+            .find(|(_, kind)| kind.is_none_or(|kind| kind == ack.kind))
+            .map(|(how, _)| *how);
         let line = format!("{}\n", ack.json(malformed)).into_bytes();
         match malformed {
-            Some(Malformed::SplitChunks) => thirds(&line)
-                .enumerate()
-                .for_each(|(i, part)| self.push(chunk(part), true, due + PIECE_GAP * u32::try_from(i).unwrap_or_default())),
-            Some(Malformed::SplitSegments) => thirds(&chunk(&line))
-                .enumerate()
-                .for_each(|(i, part)| self.push(part.to_vec(), true, due + PIECE_GAP * u32::try_from(i).unwrap_or_default())),
+            Some(Malformed::SplitChunks) => thirds(&line).enumerate().for_each(|(i, part)| {
+                self.push(chunk(part), true, due + PIECE_GAP * u32::try_from(i).unwrap_or_default())
+            }),
+            Some(Malformed::SplitSegments) => thirds(&chunk(&line)).enumerate().for_each(|(i, part)| {
+                self.push(part.to_vec(), true, due + PIECE_GAP * u32::try_from(i).unwrap_or_default())
+            }),
             Some(Malformed::Coalesced) => {
                 self.coalescing.extend_from_slice(&line);
                 self.coalescing_until.get_or_insert(due + COALESCE);
             }
             Some(Malformed::UnknownEvent) => {
-                self.push(chunk(b"{\"EventType\":\"COMPACTED\",\"FragmentTimecode\":1,\"FragmentNumber\":\"1\"}\n"), false, due);
+                self.push(
+                    chunk(b"{\"EventType\":\"COMPACTED\",\"FragmentTimecode\":1,\"FragmentNumber\":\"1\"}\n"),
+                    false,
+                    due,
+                );
                 self.push(chunk(&line), false, due);
             }
             Some(Malformed::Garbage) => {
@@ -159,6 +175,9 @@ impl AckQueue {
 
     /// Moves what is due into `output`, as far as it may go together.
     pub(crate) fn take_due(&mut self, now: Instant, output: &mut BytesMut) {
+        if self.held {
+            return;
+        }
         if self.coalescing_until.is_some_and(|until| until <= now) {
             self.flush_coalesced(now);
         }
@@ -186,6 +205,9 @@ impl AckQueue {
 
     /// When [`take_due`](Self::take_due) is worth calling again.
     pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
+        if self.held {
+            return None;
+        }
         let piece = self.pieces.front().map(|piece| piece.not_before.max(now + PIECE_GAP / 4));
         [piece, self.coalescing_until].into_iter().flatten().min()
     }
@@ -238,7 +260,10 @@ mod tests {
             queue.take_due(at, &mut output);
             output.len()
         };
-        let mut delayed = AckQueue { policy: AckPolicy { delay: Duration::from_millis(100), ..AckPolicy::default() }, ..AckQueue::default() };
+        let mut delayed = AckQueue {
+            policy: AckPolicy { delay: Duration::from_millis(100), ..AckPolicy::default() },
+            ..AckQueue::default()
+        };
         delayed.push_ack(&ack, now);
         assert_eq!((taken(&mut delayed, later(99)), delayed.next_due(now)), (0, Some(later(100))));
         assert!(taken(&mut delayed, later(100)) > 0);

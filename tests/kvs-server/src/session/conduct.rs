@@ -13,7 +13,8 @@ use crate::config::Dump;
 use crate::error::{ErrorId, Rejection};
 use crate::fault::Cut;
 use crate::http::body::Body;
-use crate::record::{Rule, SessionEnd};
+use crate::record::SessionEnd;
+use crate::rule::Rule;
 use crate::session::acks::{Ack, AckQueue};
 use crate::session::faults::{Progress, SessionFaults, Strike};
 use crate::session::ingest::{Ingest, Treatment};
@@ -86,8 +87,8 @@ impl Session {
             shared,
             body: Body::new(admission.framing),
             ingest: Ingest::new(treatment),
+            acks: AckQueue::new(admission.answer_last && !admission.expects_continue),
             admission,
-            acks: AckQueue::default(),
             faults: SessionFaults::default(),
             answered: false,
             opened: now,
@@ -153,7 +154,8 @@ impl Session {
         if self.stalled_until.is_some() || self.silent == Some(false) || now < self.read_after {
             return None;
         }
-        let throttled = self.faults.throttle().map_or(READ_SIZE as u64, |bits| (bits / 8 / THROTTLED_READS_PER_SECOND).max(64));
+        let throttled =
+            self.faults.throttle().map_or(READ_SIZE as u64, |bits| (bits / 8 / THROTTLED_READS_PER_SECOND).max(64));
         Some(usize::try_from(throttled).unwrap_or(READ_SIZE).min(READ_SIZE))
     }
 
@@ -181,7 +183,8 @@ impl Session {
     /// What came from the producer, chunk framing included.
     pub(super) fn input(&mut self, input: &[u8], now: Instant) -> Flow {
         if let Some(bits) = self.faults.throttle() {
-            self.read_after = self.read_after.max(now) + Duration::from_secs_f64(input.len() as f64 * 8.0 / bits as f64);
+            self.read_after =
+                self.read_after.max(now) + Duration::from_secs_f64(input.len() as f64 * 8.0 / bits as f64);
         }
         if input.is_empty() || self.silent.is_some() {
             return Continue(());
@@ -239,6 +242,9 @@ impl Session {
         }
         if let Err(error) = self.persist_until(Some(now), now) {
             return orderly(SessionEnd::Broken(error.to_string()));
+        }
+        if self.body.is_complete() {
+            self.acks.held = false;
         }
         if self.body.is_complete() && self.persisting.is_empty() {
             return orderly(SessionEnd::EndOfBody);

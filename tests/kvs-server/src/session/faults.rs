@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::error::Rejection;
-use crate::fault::{At, Cut, FaultId, FaultKind, FaultTable};
+use crate::fault::{At, Cut, FaultId, FaultKind};
+use crate::fault_table::FaultTable;
 use crate::session::acks::AckPolicy;
 
 /// How far a session has come.
@@ -24,7 +25,9 @@ impl Progress {
         match at {
             At::Request => !self.answered,
             At::Bytes(bytes) => self.answered && self.bytes >= bytes,
-            At::Fragment { index, bytes } => self.fragments > index || (self.fragments == index && self.fragment_bytes >= bytes),
+            At::Fragment { index, bytes } => {
+                self.fragments > index || (self.fragments == index && self.fragment_bytes >= bytes)
+            }
         }
     }
 
@@ -76,7 +79,9 @@ impl SessionFaults {
                 {
                     self.lasting.push((id, kind));
                 }
-                FaultKind::Cut { at, .. } | FaultKind::Stall { at, .. } | FaultKind::Silent { at, .. } if !progress.is_past(at) => {
+                FaultKind::Cut { at, .. } | FaultKind::Stall { at, .. } | FaultKind::Silent { at, .. }
+                    if !progress.is_past(at) =>
+                {
                     self.waiting.push((id, kind));
                 }
                 FaultKind::ErrorAck { fragment, .. } if progress.fragments < fragment => self.waiting.push((id, kind)),
@@ -131,7 +136,9 @@ impl SessionFaults {
     /// The fault that strikes here, if any. Lasting ones never do.
     pub(crate) fn strike(&mut self, table: &mut FaultTable, progress: Progress) -> Option<Strike> {
         while let Some(position) = self.waiting.iter().position(|(_, kind)| match kind {
-            FaultKind::Cut { at, .. } | FaultKind::Stall { at, .. } | FaultKind::Silent { at, .. } => progress.has_reached(*at),
+            FaultKind::Cut { at, .. } | FaultKind::Stall { at, .. } | FaultKind::Silent { at, .. } => {
+                progress.has_reached(*at)
+            }
             FaultKind::ErrorAck { fragment, .. } => progress.fragments >= *fragment,
             _ => false,
         }) {

@@ -1,7 +1,8 @@
 //! The media of one session: parser and rules behind one door.
 
 use crate::error::Rejection;
-use crate::mkv::fragments::{Fragment, Fragments, Notice};
+use crate::mkv::fragment::{Fragment, Notice};
+use crate::mkv::fragments::Fragments;
 use crate::mkv::parser::Parser;
 
 /// Takes the content of a body and says what it came to.
@@ -64,11 +65,12 @@ mod tests {
     use super::*;
     use crate::error::ErrorId;
     use crate::mkv::sample::{self, Sample};
-    use crate::record::Rule;
+    use crate::rule::Rule;
 
     const STRICT: Treatment = Treatment { strict: true, record_blocks: true, copy: false, origin_ms: 0 };
 
-    /// What a body comes to in pieces of `piece` bytes: indices of complete fragments, rules broken, and the error at the end.
+    /// What a body comes to in pieces of `piece` bytes: indices of complete fragments, rules broken, and the error at
+    /// the end.
     fn ingest(treatment: Treatment, body: &[u8], piece: usize) -> (Vec<u32>, Vec<Rule>, Option<ErrorId>, String) {
         let mut ingest = Ingest::new(treatment);
         let result = body.chunks(piece).try_for_each(|piece| ingest.feed(piece)).and_then(|()| ingest.finish());
@@ -119,9 +121,19 @@ mod tests {
             ("nothing at all", vec![], None, 0),
             ("too large", sample().cluster(0).block(1, 0, 0x80, 50_000_000).build(), Some(4001), 0),
             ("too long", long_gop.build(), Some(4002), 0),
-            ("equal to the last frame", sample().cluster(0).key(1, 0).delta(1, 500).cluster(500).key(1, 0).build(), Some(4004), 1),
+            (
+                "equal to the last frame",
+                sample().cluster(0).key(1, 0).delta(1, 500).cluster(500).key(1, 0).build(),
+                Some(4004),
+                1,
+            ),
             ("backwards", sample().gops(10_000, 1, 1).gops(0, 1, 1).build(), Some(4004), 1),
-            ("just after the last frame", sample().cluster(0).key(1, 0).delta(1, 500).cluster(501).key(1, 0).build(), None, 2),
+            (
+                "just after the last frame",
+                sample().cluster(0).key(1, 0).delta(1, 500).cluster(501).key(1, 0).build(),
+                None,
+                2,
+            ),
             ("truncated", cut_short, Some(4006), 1),
             ("two headers", second_header, Some(4006), 1),
             ("no header", headless, Some(4006), 0),
@@ -137,7 +149,12 @@ mod tests {
             ("long name", sample().tag(&"n".repeat(129), "v").gops(0, 1, 1).build(), Some(4009), 0),
             ("long value", sample().tag("n", &"v".repeat(257)).gops(0, 1, 1).build(), Some(4009), 0),
             ("undeclared track", sample().cluster(0).key(1, 0).key(2, 0).build(), Some(4010), 0),
-            ("a track without frames", two_tracks().cluster(0).key(1, 0).cluster(1000).key(1, 0).build(), Some(4011), 0),
+            (
+                "a track without frames",
+                two_tracks().cluster(0).key(1, 0).cluster(1000).key(1, 0).build(),
+                Some(4011),
+                0,
+            ),
             ("empty fragment", sample().cluster(0).cluster(1000).build(), Some(4011), 0),
             ("both tracks", two_tracks().cluster(0).key(1, 0).key(2, 0).build(), None, 1),
             ("four tracks", Sample { tracks: 4, ..Sample::default() }.build(), Some(4012), 0),
@@ -156,7 +173,11 @@ mod tests {
         for (what, body, rules) in [
             ("fine", end_tag(sample().gops(0, 2, 3)).build(), vec![]),
             ("no key frame", sample().cluster(0).delta(1, 0).build(), vec![Rule::FragmentWithoutKeyFrame]),
-            ("no IDR", sample().cluster(0).frame(1, 0, 0x80, &[0, 0, 0, 2, 0x41, 1]).build(), vec![Rule::KeyFrameWithoutIdr]),
+            (
+                "no IDR",
+                sample().cluster(0).frame(1, 0, 0x80, &[0, 0, 0, 2, 0x41, 1]).build(),
+                vec![Rule::KeyFrameWithoutIdr],
+            ),
             ("Annex B", sample().cluster(0).frame(1, 0, 0x80, &[0, 0, 0, 1, 0x65, 1]).build(), vec![Rule::NalLengths]),
             ("empty", sample().cluster(0).frame(1, 0, 0x80, &[]).build(), vec![Rule::EmptyFrame, Rule::NalLengths]),
             ("laced", sample().cluster(0).frame(1, 0, 0x86, sample::IDR).build(), vec![Rule::Lacing]),
@@ -175,7 +196,11 @@ mod tests {
         let segment = Sample { segment_size: vec![0x01, 0, 0, 0, 0, 1, 0, 0], ..Sample::default() };
         for (what, body, complete) in [
             ("known sizes, backwards", segment.gops(5000, 1, 1).gops(0, 1, 1).build(), 2),
-            ("index and unknown elements", Sample::default().element(0x114D_9B74, Some(&[1])).gops(0, 1, 1).element(0x4FFF, Some(&[])).build(), 1),
+            (
+                "index and unknown elements",
+                Sample::default().element(0x114D_9B74, Some(&[1])).gops(0, 1, 1).element(0x4FFF, Some(&[])).build(),
+                1,
+            ),
             ("BlockGroup", Sample::default().cluster(0).block_group(1, 0, sample::IDR).build(), 1),
         ] {
             let (indices, rules, error, _) = ingest(lenient, &body, 5);
@@ -188,7 +213,12 @@ mod tests {
     /// Whatever comes, it is an answer, and the same one however the input is cut.
     #[test]
     fn damaged_input() {
-        let good = Sample { tracks: 2, ..Sample::default() }.tag("a", "b").gops(0, 2, 2).block_group(1, 950, sample::IDR).end_of_fragment().build();
+        let good = Sample { tracks: 2, ..Sample::default() }
+            .tag("a", "b")
+            .gops(0, 2, 2)
+            .block_group(1, 950, sample::IDR)
+            .end_of_fragment()
+            .build();
         let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
         let mut random = |below: usize| {
             seed ^= seed << 13;

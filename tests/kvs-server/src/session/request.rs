@@ -1,7 +1,7 @@
 //! Decides whether a PutMedia call becomes a session.
 //!
-//! What is wrong with the call is an HTTP error; what is wrong with the media to come (4007, 4008) is accepted with 200 and refused in
-//! the acknowledgement stream, as the service does.
+//! What is wrong with the call is an HTTP error; what is wrong with the media to come (4007, 4008) is accepted with
+//! 200 and refused in the acknowledgement stream, as the service does.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,8 @@ use crate::clock::{now_ms, unix_ms};
 use crate::config::{Dump, StreamSpec};
 use crate::error::{ErrorId, Rejection, ServiceError};
 use crate::http::head::{Framing, Head};
-use crate::record::{Call, Rule, SessionRecord, StreamStatus};
+use crate::record::{Call, SessionRecord, StreamStatus};
+use crate::rule::Rule;
 use crate::state::Shared;
 use crate::stream::Stream;
 
@@ -27,6 +28,9 @@ pub(crate) struct Admission {
     pub(crate) strict: bool,
     pub(crate) framing: Framing,
     pub(crate) expects_continue: bool,
+    /// The client does not read before it has sent everything. It would close with unread data, and that reset takes
+    /// from the server what it has not read yet.
+    pub(crate) answer_last: bool,
     /// Nothing is ever PERSISTED.
     pub(crate) no_retention: bool,
     /// The producer's start in a RELATIVE session, otherwise 0.
@@ -111,6 +115,7 @@ pub(crate) fn admit(shared: &Shared, head: &Head) -> Result<Admission, ServiceEr
         strict,
         framing,
         expects_continue: head.expects_continue(),
+        answer_last: !strict && head.field("x-amzn-fragment-acknowledgment-required").is_none(),
         no_retention: stream.record.retention_hours == 0,
         origin_ms: producer_start_ms.filter(|_| relative).unwrap_or_default(),
         dump: stream.dump.clone(),
@@ -119,7 +124,13 @@ pub(crate) fn admit(shared: &Shared, head: &Head) -> Result<Admission, ServiceEr
     })
 }
 
-fn refuse_media(stream: &mut Stream, relative: bool, start: Option<&str>, start_ms: Option<i64>, now: Instant) -> Option<Rejection> {
+fn refuse_media(
+    stream: &mut Stream,
+    relative: bool,
+    start: Option<&str>,
+    start_ms: Option<i64>,
+    now: Instant,
+) -> Option<Rejection> {
     let status = stream.status(now);
     if !matches!(status, StreamStatus::Active | StreamStatus::Updating) {
         return Some(Rejection::new(ErrorId::STREAM_NOT_ACTIVE, format!("the stream is {status:?}")));
@@ -130,11 +141,15 @@ fn refuse_media(stream: &mut Stream, relative: bool, start: Option<&str>, start_
         (Some(_), None) => true,
         (Some(_), Some(ms)) => ms > newest,
     };
-    invalid.then(|| Rejection::new(ErrorId::INVALID_PRODUCER_TIMESTAMP, format!("x-amzn-producer-start-timestamp is {start:?}")))
+    invalid.then(|| {
+        Rejection::new(ErrorId::INVALID_PRODUCER_TIMESTAMP, format!("x-amzn-producer-start-timestamp is {start:?}"))
+    })
 }
 
 fn note_missing(stream: &mut Stream, head: &Head, session: u64) {
-    for (name, expected) in [("x-amzn-producer-start-timestamp", None), ("x-amzn-fragment-acknowledgment-required", Some("1"))] {
+    for (name, expected) in
+        [("x-amzn-producer-start-timestamp", None), ("x-amzn-fragment-acknowledgment-required", Some("1"))]
+    {
         let value = head.field(name);
         if value.is_none() || expected.is_some() && value != expected {
             stream.violation(Some(session), Rule::MissingHeader, format!("{name} is {value:?}"));

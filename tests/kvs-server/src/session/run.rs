@@ -1,4 +1,5 @@
-//! The loop of a session: waits for one thing (input, a due time, an order), asks [`Session`] what it means, and carries out the end.
+//! The loop of a session: waits for one thing (input, a due time, an order), asks [`Session`] what it means, and
+//! carries out the end.
 
 use std::io;
 use std::ops::ControlFlow::{Break, Continue};

@@ -1,7 +1,7 @@
 //! From the bytes of a session to fragments that are acknowledged, persisted and recorded.
 //!
-//! Fragments count as stored when they are persisted: those that were only received when their connection broke are lost, because the
-//! service promises nothing about them.
+//! Fragments count as stored when they are persisted: those that were only received when their connection broke are
+//! lost, because the service promises nothing about them.
 
 use std::io::{self, Write as _};
 use std::ops::ControlFlow::Continue;
@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use crate::config::Dump;
 use crate::error::Rejection;
 use crate::fault::AckKind;
-use crate::mkv::fragments::Notice;
-use crate::record::{Rule, SessionEnd};
+use crate::mkv::fragment::Notice;
+use crate::record::SessionEnd;
+use crate::rule::Rule;
 use crate::session::acks::Ack;
 use crate::session::conduct::{Flow, Session, orderly};
 use crate::stream::Stream;
@@ -61,11 +62,15 @@ impl Session {
         for notice in self.ingest.take_notices() {
             match notice {
                 Notice::Tracks(tracks) => self.record(|stream, session| stream.set_tracks(session, &tracks)),
-                Notice::Violation(rule, detail) => self.record(|stream, session| stream.violation(Some(session), rule, detail)),
+                Notice::Violation(rule, detail) => {
+                    self.record(|stream, session| stream.violation(Some(session), rule, detail))
+                }
                 Notice::Started { index, timecode_ms } => {
                     let number = self.shared.lock().next_fragment_number();
                     let strict = self.admission.strict && !self.faults.disturb();
-                    self.record(|stream, session| stream.start_fragment(session, index, number.clone(), timecode_ms, strict, now));
+                    self.record(|stream, session| {
+                        stream.start_fragment(session, index, number.clone(), timecode_ms, strict, now)
+                    });
                     self.acks.push_ack(&Ack::of(AckKind::Buffering, timecode_ms, &number), now);
                     self.fragment = Some((index, timecode_ms, number));
                 }

@@ -62,9 +62,19 @@ impl Sample {
     pub(crate) fn header(&self) -> Vec<u8> {
         let ebml = master(
             0x1A45_DFA3,
-            &[unsigned(0x4286, 1), unsigned(0x42F7, 1), unsigned(0x42F2, 4), unsigned(0x42F3, 8), text(0x4282, &self.doc_type), unsigned(0x4285, 2)],
+            &[
+                unsigned(0x4286, 1),
+                unsigned(0x42F7, 1),
+                unsigned(0x42F2, 4),
+                unsigned(0x42F3, 8),
+                text(0x4282, &self.doc_type),
+                unsigned(0x4285, 2),
+            ],
         );
-        let info = master(0x1549_A966, &[self.timecode_scale.map_or_else(Vec::new, |scale| unsigned(0x2A_D7B1, scale)), text(0x4D80, "sample")]);
+        let info = master(
+            0x1549_A966,
+            &[self.timecode_scale.map_or_else(Vec::new, |scale| unsigned(0x2A_D7B1, scale)), text(0x4D80, "sample")],
+        );
         let entry = |number| {
             let video = master(0xE0, &[unsigned(0xB0, 640), unsigned(0xBA, 480)]);
             let codec = [text(0x86, "V_MPEG4/ISO/AVC"), element(0x63A2, Some(&self.codec_private))].concat();

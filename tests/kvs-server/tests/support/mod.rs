@@ -24,7 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A directory of its own for every server of a test run.
 pub(crate) fn directory() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let path = std::env::temp_dir().join(format!("kvs-server-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    let path = std::env::temp_dir().join(format!(
+        "kvs-server-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    ));
     std::fs::create_dir_all(&path).expect("a directory");
     path
 }
@@ -68,7 +72,10 @@ impl Request {
 
     pub(crate) fn control(path: &str, body: &Value) -> Self {
         let body = body.to_string().into_bytes();
-        Self::new(path).field("content-length", &body.len().to_string()).field("content-type", "application/json").with_body(body)
+        Self::new(path)
+            .field("content-length", &body.len().to_string())
+            .field("content-type", "application/json")
+            .with_body(body)
     }
 
     pub(crate) fn put_media(stream: &str) -> Self {
@@ -133,7 +140,8 @@ impl Request {
             key = mac.finalize().into_bytes().to_vec();
         }
         let credential = format!("{}/{scope}", self.credentials.access_key);
-        let authorization = format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={signed}, Signature={}", hex(&key));
+        let authorization =
+            format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={signed}, Signature={}", hex(&key));
         fields.push(("Authorization".to_owned(), authorization));
         fields.extend(self.unsigned.clone());
         let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -201,7 +209,11 @@ impl Client {
     /// Status, and fields by their lower case names.
     pub(crate) async fn head(&mut self) -> (u16, Vec<(String, String)>) {
         let status = self.line().await.expect("a status line");
-        let status = status.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("status {status:?}"));
+        let status = status
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_else(|| panic!("status {status:?}"));
         let mut fields = vec![];
         loop {
             let line = self.line().await.expect("a field");
@@ -212,7 +224,9 @@ impl Client {
 
     pub(crate) async fn answer(&mut self) -> (u16, String, Value) {
         let (status, fields) = self.head().await;
-        let field = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone()).unwrap_or_default();
+        let field = |name: &str| {
+            fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone()).unwrap_or_default()
+        };
         let mut body = vec![0; field("content-length").parse().expect("a length")];
         timeout(PATIENCE, self.tcp.read_exact(&mut body)).await.expect("in time").expect("a body");
         let error_type = field("x-amzn-errortype").trim_end_matches(':').to_owned();
@@ -251,7 +265,11 @@ impl Client {
     pub(crate) async fn ack(&mut self) -> std::io::Result<Option<String>> {
         let Some(line) = self.ack_line().await? else { return Ok(None) };
         let ack: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
-        let words = [ack["EventType"].as_str().map(str::to_owned), ack["FragmentTimecode"].as_i64().map(|ms| ms.to_string()), ack["ErrorId"].as_u64().map(|id| id.to_string())];
+        let words = [
+            ack["EventType"].as_str().map(str::to_owned),
+            ack["FragmentTimecode"].as_i64().map(|ms| ms.to_string()),
+            ack["ErrorId"].as_u64().map(|id| id.to_string()),
+        ];
         Ok(Some(words.into_iter().flatten().collect::<Vec<_>>().join(" ")))
     }
 

@@ -1,0 +1,210 @@
+//! Keeps a source going: attempt after attempt, with a pause between that fits the failure, and a status that says so.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use edgecam_kvs::Backoff;
+use edgecam_media::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{CaptureError, Lost, Sink, attempt};
+use crate::config::source::Source;
+use crate::footage::Footage;
+
+/// A source that has delivered for this long has recovered: the next failure starts with the shortest pause.
+const RECOVERED: Duration = Duration::from_secs(30);
+
+/// What a source is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CaptureState {
+    /// An attempt is under way and has not delivered yet.
+    Connecting,
+    /// It delivers.
+    Streaming,
+    /// It sends no pictures.
+    Stalled,
+    /// It refuses user name and password.
+    AuthFailed,
+    /// It is not there, or not reachable.
+    NoDevice,
+    /// It sends something else than H.264.
+    UnsupportedCodec,
+    /// It has come to its end.
+    Ended,
+}
+
+impl CaptureState {
+    /// The word for it in status and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Streaming => "streaming",
+            Self::Stalled => "stalled",
+            Self::AuthFailed => "auth_failed",
+            Self::NoDevice => "no_device",
+            Self::UnsupportedCodec => "unsupported_codec",
+            Self::Ended => "ended",
+        }
+    }
+
+    fn after(error: &CaptureError) -> Self {
+        match error {
+            CaptureError::Ended => Self::Ended,
+            CaptureError::Unreachable(_) | CaptureError::NotFound(_) => Self::NoDevice,
+            CaptureError::Stalled(_) => Self::Stalled,
+            CaptureError::AuthFailed(_) => Self::AuthFailed,
+            CaptureError::UnsupportedCodec(_) => Self::UnsupportedCodec,
+        }
+    }
+}
+
+/// Status of a source.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CaptureStatus {
+    /// What it is doing.
+    pub state: CaptureState,
+    /// Since when.
+    pub since: Instant,
+    /// Why the last attempt ended, until the next one delivers.
+    pub error: Option<String>,
+    /// Attempts begun.
+    pub attempts: u64,
+    /// What the attempts before this one could not deliver, and this one.
+    pub lost: Lost,
+    /// When something last happened: an attempt, a failure, a picture.
+    pub alive: Instant,
+}
+
+/// The status, written by the supervisor and read by anyone.
+#[derive(Clone)]
+pub struct StatusCell(Arc<Mutex<CaptureStatus>>);
+
+impl Default for StatusCell {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self(Arc::new(Mutex::new(CaptureStatus {
+            state: CaptureState::Connecting,
+            since: now,
+            error: None,
+            attempts: 0,
+            lost: Lost::default(),
+            alive: now,
+        })))
+    }
+}
+
+impl StatusCell {
+    /// The status now.
+    pub fn get(&self) -> CaptureStatus {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, CaptureStatus> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, state: CaptureState, error: Option<String>) {
+        let mut status = self.lock();
+        let now = Instant::now();
+        if status.state != state {
+            status.since = now;
+        }
+        (status.state, status.error, status.alive) = (state, error, now);
+    }
+}
+
+/// A camera's capture.
+#[derive(Clone)]
+pub struct Capture {
+    /// The camera, for logs.
+    pub camera: String,
+    /// The source.
+    pub source: Source,
+    /// Where its pictures go.
+    pub footage: Footage,
+    /// Continue behind this, if the log is empty: the end of the archive.
+    pub latest: Option<Timestamp>,
+    /// Counts requests for an IDR.
+    pub force_idr: watch::Receiver<u64>,
+    /// What it is doing.
+    pub status: StatusCell,
+}
+
+/// Runs the capture until `cancel` is called, or until a source that does not repeat has ended.
+pub async fn run(capture: Capture, cancel: CancellationToken) {
+    let mut rng = fastrand::Rng::new();
+    let mut pause = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+    let mut lost_before = Lost::default();
+    while !cancel.is_cancelled() {
+        {
+            let mut status = capture.status.lock();
+            status.attempts += 1;
+            status.alive = Instant::now();
+        }
+        let delivering = Arc::new(AtomicBool::new(false));
+        let mut sink = sink(&capture, delivering);
+        let mut losses = sink.lost();
+        let began = Instant::now();
+        let run = attempt(&capture.source, &mut sink, &cancel);
+        tokio::pin!(run);
+        let result = loop {
+            tokio::select! {
+                result = &mut run => break result,
+                // Counted, not logged: a bad link loses packets all the time.
+                changed = losses.changed() => {
+                    let lost = *losses.borrow_and_update();
+                    capture.status.lock().lost = lost_before.plus(lost);
+                    if changed.is_err() {
+                        break (&mut run).await;
+                    }
+                }
+            }
+        };
+        lost_before = lost_before.plus(*losses.borrow());
+        let Err(error) = result else { return };
+        let has_delivered = capture.status.lock().state == CaptureState::Streaming;
+        if has_delivered && began.elapsed() >= RECOVERED {
+            pause.succeeded();
+        }
+        let state = CaptureState::after(&error);
+        let camera_name = &capture.camera;
+        let delay = match state {
+            CaptureState::Ended => {
+                capture.status.set(state, None);
+                tracing::info!(camera_name, "the source has ended");
+                return;
+            }
+            // Cameras lock out who tries too often.
+            CaptureState::AuthFailed => pause.failed_with(Duration::from_secs(600), &mut rng).max(Duration::from_secs(30)),
+            CaptureState::UnsupportedCodec => Duration::from_secs(60),
+            _ => pause.failed(&mut rng),
+        };
+        let retry_ms = delay.as_millis() as u64;
+        tracing::warn!(camera_name, state = state.name(), %error, retry_ms, "capture failed");
+        capture.status.set(state, Some(error.to_string()));
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = tokio::time::sleep(delay) => {}
+        }
+    }
+}
+
+fn sink(capture: &Capture, delivering: Arc<AtomicBool>) -> Sink {
+    let latest = capture.footage.latest().or(capture.latest);
+    let (footage, status, camera) = (capture.footage.clone(), capture.status.clone(), capture.camera.clone());
+    Sink::new(latest, capture.force_idr.clone(), move |delivered| {
+        if !delivering.swap(true, Ordering::Relaxed) {
+            status.set(CaptureState::Streaming, None);
+            tracing::info!(camera_name = %camera, "streaming");
+        }
+        if delivered.unit.is_idr {
+            status.lock().alive = Instant::now();
+        }
+        if delivered.went_back {
+            tracing::warn!(camera_name = %camera, pts = %delivered.unit.pts, "the wall clock was set back; footage continues from the new time");
+        }
+        footage.append(delivered.unit, delivered.went_back);
+    })
+}

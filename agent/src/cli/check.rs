@@ -1,0 +1,248 @@
+//! `edgecam check`: the doctor. Each line says ok, warn or fail, and what to do.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::Args;
+use edgecam_kvs::FaultClass;
+use edgecam_media::{AccessUnit, ParameterSets, Ticks};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::EXIT_CONFIG;
+use super::output::{bytes, say};
+use crate::capture::{self, Sink};
+use crate::config::{self, Archive, Camera, Config};
+use crate::footage::disk::free_bytes;
+use crate::telemetry::report;
+use crate::upload::{ControlPlane, doctor};
+
+/// A camera is watched for this long.
+const WATCH: Duration = Duration::from_secs(8);
+/// GOPs longer than this make live view slow to start and recovery coarse.
+const LONG_GOP_SECONDS: f64 = 5.0;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The config file
+    #[arg(long, short)]
+    config: PathBuf,
+    /// Check what needs no network only: config, disk, permissions
+    #[arg(long)]
+    offline: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+#[derive(Serialize)]
+struct Finding {
+    verdict: Verdict,
+    what: String,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, verdict: Verdict, what: impl Into<String>, found: impl Into<String>, advice: Option<&str>) {
+        let advice = advice.map(str::to_owned);
+        self.0.push(Finding { verdict, what: what.into(), found: found.into(), advice });
+    }
+
+    fn ok(&mut self, what: impl Into<String>, found: impl Into<String>) {
+        self.add(Verdict::Ok, what, found, None);
+    }
+
+    fn fail(&mut self, what: impl Into<String>, found: impl Into<String>, advice: &str) {
+        self.add(Verdict::Fail, what, found, Some(advice));
+    }
+}
+
+pub(super) async fn main(arguments: Arguments) -> ExitCode {
+    let mut findings = Findings::default();
+    let config = match config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            findings.fail("config", error.to_string(), "mend the file; `edgecam schema` lists every key");
+            print(&findings, arguments.json);
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    findings.ok("config", format!("{} cameras", config.cameras.len()));
+    for camera in &config.cameras {
+        if let Some(archive) = &camera.archive {
+            disk(&mut findings, &camera.name, archive);
+        }
+    }
+    if !arguments.offline {
+        for camera in &config.cameras {
+            self::camera(&mut findings, camera).await;
+        }
+        if config.cameras.iter().any(|camera| camera.upload.is_some()) {
+            aws(&mut findings, &config).await;
+        }
+    }
+    print(&findings, arguments.json);
+    let failed = findings.0.iter().any(|finding| finding.verdict == Verdict::Fail);
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn print(findings: &Findings, json: bool) {
+    if json {
+        let failed = findings.0.iter().any(|finding| finding.verdict == Verdict::Fail);
+        let report = serde_json::json!({ "ok": !failed, "findings": findings.0 });
+        say(format_args!("{report}"));
+        return;
+    }
+    for finding in &findings.0 {
+        let verdict = match finding.verdict {
+            Verdict::Ok => "ok  ",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "FAIL",
+        };
+        say(format_args!("{verdict}  {}: {}", finding.what, finding.found));
+        if let Some(advice) = &finding.advice {
+            say(format_args!("      -> {advice}"));
+        }
+    }
+}
+
+fn disk(findings: &mut Findings, camera: &str, archive: &Archive) {
+    let what = format!("{camera}: disk");
+    let directory = &archive.directory;
+    let probe = directory.join(".edgecam-check");
+    let writable = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&probe, b"x"));
+    if let Err(error) = writable.and_then(|()| std::fs::remove_file(&probe)) {
+        let advice = "give the agent's user write permission, or set archive.directory";
+        return findings.fail(what, format!("{} cannot be written: {error}", directory.display()), advice);
+    }
+    match free_bytes(directory) {
+        Ok(free) if free <= archive.retention.min_free => {
+            let found = format!("{} free, {} are to stay free", bytes(free), bytes(archive.retention.min_free));
+            findings.add(Verdict::Warn, what, found, Some("old footage will be deleted at once, or nothing recorded: see archive.on_full"));
+        }
+        Ok(free) => findings.ok(what, format!("{}, {} free", directory.display(), bytes(free))),
+        Err(error) => findings.fail(what, format!("{}: {error}", directory.display()), "check the mount"),
+    }
+}
+
+/// What came from a camera while it was watched.
+#[derive(Default)]
+struct Seen {
+    units: Vec<(bool, usize, edgecam_media::Timestamp)>,
+    sets: Option<Arc<ParameterSets>>,
+}
+
+impl Seen {
+    fn take(&mut self, unit: &AccessUnit) {
+        if self.units.len() < 10_000 {
+            self.units.push((unit.is_idr, unit.data.len(), unit.pts));
+        }
+        self.sets = unit.parameter_sets.clone().or(self.sets.take());
+    }
+}
+
+async fn camera(findings: &mut Findings, camera: &Camera) {
+    let what = format!("{}: {}", camera.name, report::source(&camera.source));
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let (collector, cancel) = (seen.clone(), CancellationToken::new());
+    let (_keep, idr_requests) = watch::channel(0);
+    let mut sink = Sink::new(None, idr_requests, move |delivered| {
+        collector.lock().unwrap_or_else(PoisonError::into_inner).take(&delivered.unit);
+    });
+    let attempt = capture::attempt(&camera.source, &mut sink, &cancel);
+    let result = tokio::time::timeout(WATCH, attempt).await;
+    let seen = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
+    let Some(sets) = &seen.sets else {
+        let (found, advice) = match result {
+            Ok(Err(error)) => (error.to_string(), "see the message; try the address in a player such as ffplay"),
+            Ok(Ok(())) | Err(_) => (format!("no picture in {} s", WATCH.as_secs()), "is the camera on, and its stream H.264?"),
+        };
+        return findings.fail(what, found, advice);
+    };
+    let facts = sets.facts();
+    let span = match (seen.units.first(), seen.units.last()) {
+        (Some((_, _, first)), Some((_, _, last))) => last.since(*first),
+        _ => Ticks::ZERO,
+    };
+    let total: usize = seen.units.iter().map(|(_, size, _)| size).sum();
+    let seconds = span.seconds().max(0.001);
+    let idrs: Vec<_> = seen.units.iter().filter(|(is_idr, ..)| *is_idr).map(|(.., pts)| *pts).collect();
+    let gop = idrs.windows(2).map(|pair| pair[1].since(pair[0]).seconds()).fold(0.0, f64::max);
+    let rate = (seen.units.len() - 1) as f64 / seconds;
+    let mbit = total as f64 * 8.0 / seconds / 1e6;
+    let found = format!(
+        "{} {}x{}, {rate:.1} fps, {mbit:.2} Mbit/s, GOP {}",
+        sets.codec_string(),
+        facts.width,
+        facts.height,
+        if idrs.len() > 1 { format!("{gop:.1} s") } else { format!("over {seconds:.0} s") },
+    );
+    if idrs.len() < 2 || gop > LONG_GOP_SECONDS {
+        let advice = "set the camera's I-frame interval to 1 to 2 s: KVS takes at most 10 s";
+        findings.add(Verdict::Warn, what, found, Some(advice));
+    } else {
+        findings.ok(what, found);
+    }
+}
+
+async fn aws(findings: &mut Findings, config: &Config) {
+    let control = match ControlPlane::new(&config.aws).await {
+        Ok(control) => control,
+        Err(fault) => return findings.fail("AWS", fault.to_string(), "set aws.region, or AWS_REGION in the environment"),
+    };
+    findings.ok("AWS region", control.region());
+    if let Err(fault) = control.credentials().await {
+        let advice = "on Greengrass the token exchange role must be set up; elsewhere see the AWS credential chain";
+        return findings.fail("credentials", fault.to_string(), advice);
+    }
+    findings.ok("credentials", "found");
+    let mut hosts = std::collections::BTreeSet::new();
+    for upload in config.cameras.iter().filter_map(|camera| camera.upload.as_ref()) {
+        let what = format!("stream {}", upload.stream);
+        match control.target(&upload.stream).await {
+            Ok(target) => {
+                let retention = if target.has_retention { "" } else { ", keeps nothing (retention 0)" };
+                findings.ok(what, format!("active{retention}, media to {}", target.host));
+                hosts.insert((target.host, target.port));
+            }
+            Err(fault) => {
+                let advice = match fault.class {
+                    FaultClass::Credentials => "allow the role the action named above; if it is the signature, check the clock",
+                    FaultClass::NotFound => "create the stream, or set aws.create_streams: true",
+                    _ => "check the network: outbound TCP 443 must be open",
+                };
+                findings.fail(what, fault.to_string(), advice);
+            }
+        }
+    }
+    if hosts.is_empty() {
+        hosts.insert((format!("kinesisvideo.{}.amazonaws.com", control.region()), 443));
+    }
+    for (host, port) in hosts {
+        let what = format!("network to {host}");
+        match doctor::clock_skew(&host, port).await {
+            Ok(skew) if skew.abs() > doctor::MAX_CLOCK_SKEW_SECONDS => {
+                let found = format!("reached; this machine's clock is {} s {}", skew.abs(), if skew > 0 { "ahead" } else { "behind" });
+                findings.fail(what, found, "set the clock (timedatectl): AWS refuses requests that are 5 minutes off");
+            }
+            Ok(skew) => findings.ok(what, format!("DNS, TCP and TLS in order; the clock is {} s off", skew.abs())),
+            Err(fault) => findings.fail(what, fault.to_string(), "check DNS, firewall (outbound TCP 443), proxy and CA certificates"),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The command line: one file a subcommand.
+
+mod archive;
+mod check;
+mod demo;
+mod output;
+mod run;
+mod schema;
+mod upload;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// `sysexits.h` EX_CONFIG: the config cannot be used. systemd does not restart on it (RestartPreventExitStatus).
+pub(crate) const EXIT_CONFIG: u8 = 78;
+
+/// Edge camera agent: records H.264 cameras to disk and uploads them to Amazon Kinesis Video Streams.
+#[derive(Parser)]
+#[command(name = "edgecam", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the cameras of a config file
+    Run(run::Arguments),
+    /// Show what it does, without config, camera or AWS account: test pattern, archive, status page
+    Demo(demo::Arguments),
+    /// Find out what is wrong: config, cameras, clock, network, credentials, stream, disk
+    Check(check::Arguments),
+    /// Upload one source to one stream
+    Upload(upload::Arguments),
+    /// Look at, cut out of or verify an archive
+    Archive(archive::Arguments),
+    /// Print the JSON schema of the config file
+    Schema,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // One thread moves all bytes: at a few Mbit/s a camera a second one would only wake up more often.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .thread_keep_alive(std::time::Duration::from_secs(2))
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return output::fail(1, format_args!("the runtime cannot be started: {error}")),
+    };
+    let code = runtime.block_on(async {
+        match arguments.command {
+            Command::Run(arguments) => Box::pin(run::main(arguments)).await,
+            Command::Demo(arguments) => Box::pin(demo::main(arguments)).await,
+            Command::Check(arguments) => Box::pin(check::main(arguments)).await,
+            Command::Upload(arguments) => Box::pin(upload::main(arguments)).await,
+            Command::Archive(arguments) => archive::main(arguments),
+            Command::Schema => schema::main(),
+        }
+    });
+    // A disk that hangs must not keep the process: its threads are left behind.
+    runtime.shutdown_background();
+    code
+}

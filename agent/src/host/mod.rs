@@ -1,0 +1,12 @@
+//! The machine the agent runs on: its clock, its signals, its service manager.
+
+pub mod systemd;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use edgecam_media::Timestamp;
+
+/// The wall clock.
+pub fn wall_clock() -> Timestamp {
+    Timestamp::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
+}

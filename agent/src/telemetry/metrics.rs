@@ -1,0 +1,90 @@
+//! Metrics in Prometheus' text format, made from the report.
+
+use std::fmt::Write;
+
+use super::report::{AgentReport, StreamReport};
+
+type Value = fn(&StreamReport) -> Option<f64>;
+
+/// Name, type, help, value for each camera.
+const METRICS: &[(&str, &str, &str, Value)] = &[
+    ("edgecam_streaming", "gauge", "1 while the source delivers", |s| Some(f64::from(s.state == "streaming"))),
+    ("edgecam_capture_attempts_total", "counter", "Attempts to open the source", |s| Some(s.attempts as f64)),
+    ("edgecam_frames_total", "counter", "Pictures taken into the log", |s| Some(s.frames as f64)),
+    ("edgecam_bytes_total", "counter", "Bytes taken into the log", |s| Some(s.bytes as f64)),
+    ("edgecam_gops_total", "counter", "GOPs begun", |s| Some(s.gops as f64)),
+    ("edgecam_lost_packets_total", "counter", "RTP packets lost", |s| Some(s.lost.packets as f64)),
+    ("edgecam_late_frames_total", "counter", "Frames dropped as late or stale", |s| Some(s.lost.late as f64)),
+    ("edgecam_malformed_nal_units_total", "counter", "NAL units that break the syntax", |s| Some(s.lost.malformed as f64)),
+    ("edgecam_skipped_to_idr_total", "counter", "Pictures left out while waiting for an IDR", |s| Some(s.lost.skipped_to_idr as f64)),
+    ("edgecam_garbage_bytes_total", "counter", "Bytes that belong to no NAL unit", |s| Some(s.lost.garbage_bytes as f64)),
+    ("edgecam_not_archived_total", "counter", "Pictures that left RAM before the disk had them", |s| Some(s.lost.not_archived as f64)),
+    ("edgecam_ring_bytes", "gauge", "Footage in RAM", |s| Some(s.ring_bytes as f64)),
+    ("edgecam_archive_ok", "gauge", "1 while the recorder works", |s| s.archive.as_ref().map(|a| f64::from(a.recorder_status == "SUCCESS"))),
+    ("edgecam_archive_bytes", "gauge", "Footage on disk", |s| s.archive.as_ref().map(|a| a.bytes as f64)),
+    ("edgecam_archive_segments", "gauge", "Segment files", |s| s.archive.as_ref().map(|a| a.segments as f64)),
+    ("edgecam_upload_ok", "gauge", "1 while the last attempt did not fail", |s| s.upload.as_ref().map(|u| f64::from(u.uploader_status == "SUCCESS"))),
+    ("edgecam_upload_streaming", "gauge", "1 while a session takes footage", |s| s.upload.as_ref().map(|u| f64::from(u.state == "streaming"))),
+    ("edgecam_upload_lag_seconds", "gauge", "From the newest persisted picture to the newest", |s| s.upload.as_ref().and_then(|u| u.lag_seconds)),
+    ("edgecam_putmedia_attempts_total", "counter", "PutMedia attempts", |s| s.upload.as_ref().map(|u| u.stats.attempts as f64)),
+    ("edgecam_putmedia_sessions_total", "counter", "PutMedia connections made", |s| s.upload.as_ref().map(|u| u.stats.sessions as f64)),
+    ("edgecam_putmedia_failures_total", "counter", "Attempts and sessions that failed", |s| s.upload.as_ref().map(|u| u.stats.failures as f64)),
+    ("edgecam_silent_peers_total", "counter", "Connections given up for silence", |s| s.upload.as_ref().map(|u| u.stats.silent_peers as f64)),
+    ("edgecam_sent_bytes_total", "counter", "Bytes sent to KVS", |s| s.upload.as_ref().map(|u| u.stats.bytes_sent as f64)),
+    ("edgecam_fragments_total", "counter", "Fragments begun", |s| s.upload.as_ref().map(|u| u.stats.fragments_begun as f64)),
+    ("edgecam_fragments_in_flight", "gauge", "Fragments not yet persisted", |s| s.upload.as_ref().map(|u| u.stats.fragments_in_flight as f64)),
+    ("edgecam_fragments_resent_total", "counter", "Fragments that had to be sent again", |s| s.upload.as_ref().map(|u| u.stats.fragments_to_resend as f64)),
+    ("edgecam_fragments_skipped_total", "counter", "Fragments KVS refused for good", |s| s.upload.as_ref().map(|u| u.stats.fragments_skipped as f64)),
+    ("edgecam_fragments_without_idr_total", "counter", "Fragments of a GOP that is too long", |s| s.upload.as_ref().map(|u| u.stats.fragments_without_idr as f64)),
+    ("edgecam_upload_lagged_total", "counter", "Times footage was gone before it was sent", |s| s.upload.as_ref().map(|u| u.stats.lagged as f64)),
+];
+
+/// Ack kinds, as values of a label.
+const ACKS: &[(&str, Value)] = &[
+    ("buffering", |s| s.upload.as_ref().map(|u| u.stats.acks_buffering as f64)),
+    ("received", |s| s.upload.as_ref().map(|u| u.stats.acks_received as f64)),
+    ("persisted", |s| s.upload.as_ref().map(|u| u.stats.acks_persisted as f64)),
+    ("idle", |s| s.upload.as_ref().map(|u| u.stats.acks_idle as f64)),
+    ("error", |s| s.upload.as_ref().map(|u| u.stats.acks_error as f64)),
+    ("unexpected", |s| s.upload.as_ref().map(|u| u.stats.acks_unexpected as f64)),
+    ("unreadable", |s| s.upload.as_ref().map(|u| u.stats.acks_unreadable as f64)),
+];
+
+/// All metrics of the agent.
+pub fn render(report: &AgentReport) -> String {
+    let mut out = String::new();
+    let mut line = |text: std::fmt::Arguments<'_>| {
+        // Writing to a string cannot fail.
+        out.write_fmt(text).ok();
+        out.push('\n');
+    };
+    line(format_args!("# HELP edgecam_info The agent.\n# TYPE edgecam_info gauge"));
+    line(format_args!("edgecam_info{{version=\"{}\",thing=\"{}\"}} 1", report.version, escape(&report.thing)));
+    line(format_args!("# HELP edgecam_uptime_seconds Since the start.\n# TYPE edgecam_uptime_seconds gauge"));
+    line(format_args!("edgecam_uptime_seconds {}", report.uptime_seconds));
+    line(format_args!("# HELP edgecam_panics_total Stages restarted after a panic.\n# TYPE edgecam_panics_total counter"));
+    line(format_args!("edgecam_panics_total {}", report.panics));
+    for (name, kind, help, value) in METRICS {
+        line(format_args!("# HELP {name} {help}.\n# TYPE {name} {kind}"));
+        for stream in &report.streams {
+            if let Some(value) = value(stream) {
+                line(format_args!("{name}{{camera_name=\"{}\"}} {value}", escape(&stream.camera_id)));
+            }
+        }
+    }
+    line(format_args!("# HELP edgecam_acks_total Acknowledgements by kind.\n# TYPE edgecam_acks_total counter"));
+    for stream in &report.streams {
+        for (kind, value) in ACKS {
+            if let Some(value) = value(stream) {
+                let camera = escape(&stream.camera_id);
+                line(format_args!("edgecam_acks_total{{camera_name=\"{camera}\",kind=\"{kind}\"}} {value}"));
+            }
+        }
+    }
+    out
+}
+
+/// A label's value: backslash, quote and line break are escaped.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

@@ -1,0 +1,5 @@
+//! What the agent tells: its log, its status, its metrics.
+
+pub mod log;
+pub mod metrics;
+pub mod report;

@@ -1,0 +1,292 @@
+//! The status of the agent as data: what the API, the status page, metrics and the command line show.
+
+use edgecam_kvs::Stats;
+use edgecam_media::Timestamp;
+use serde::Serialize;
+
+use crate::config::secret::redact_url;
+use crate::config::source::Source;
+use crate::footage::RecorderState;
+use crate::topology::{Agent, CameraHandle};
+use crate::upload::UploadState;
+
+/// The whole agent.
+#[derive(Serialize, Clone, Debug)]
+pub struct AgentReport {
+    /// `healthy` when every camera streams and nothing fails, else `degraded`.
+    pub status: &'static str,
+    /// Now.
+    pub timestamp: String,
+    /// Version of the agent.
+    pub version: &'static str,
+    /// Name of the device.
+    pub thing: String,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Stages that panicked and were restarted.
+    pub panics: u64,
+    /// Cameras that stream.
+    pub active_streams: usize,
+    /// All cameras.
+    pub streams: Vec<StreamReport>,
+}
+
+/// One camera.
+#[derive(Serialize, Clone, Debug)]
+pub struct StreamReport {
+    /// Its name.
+    pub camera_id: String,
+    /// What its source is doing.
+    pub state: &'static str,
+    /// For how long.
+    pub state_seconds: u64,
+    /// Why it does not stream.
+    pub error: Option<String>,
+    /// The source, without secrets.
+    pub source: String,
+    /// Attempts to open the source.
+    pub attempts: u64,
+    /// What is coming in.
+    pub video: Option<VideoReport>,
+    /// Pictures since the start.
+    pub frames: u64,
+    /// Bytes since the start.
+    pub bytes: u64,
+    /// GOPs since the start.
+    pub gops: u64,
+    /// What did not make it into the log.
+    pub lost: LostReport,
+    /// Bytes in RAM.
+    pub ring_bytes: u64,
+    /// The newest picture.
+    pub latest: Option<String>,
+    /// Footage on disk.
+    pub archive: Option<ArchiveReport>,
+    /// Upload.
+    pub upload: Option<UploadReport>,
+}
+
+/// What an SPS says.
+#[derive(Serialize, Clone, Debug)]
+pub struct VideoReport {
+    /// Codec string of RFC 6381.
+    pub codec: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Frames a second, if the stream says.
+    pub frame_rate: Option<f64>,
+}
+
+/// What did not make it into the log.
+#[derive(Serialize, Clone, Copy, Debug, Default)]
+pub struct LostReport {
+    /// RTP packets.
+    pub packets: u64,
+    /// Frames dropped because they were late or stale.
+    pub late: u64,
+    /// NAL units that break the syntax.
+    pub malformed: u64,
+    /// Pictures left out while waiting for an IDR.
+    pub skipped_to_idr: u64,
+    /// Bytes that belong to no NAL unit.
+    pub garbage_bytes: u64,
+    /// Pictures that left RAM before the archive had them.
+    pub not_archived: u64,
+}
+
+/// Footage on disk.
+#[derive(Serialize, Clone, Debug)]
+pub struct ArchiveReport {
+    /// `SUCCESS`, `USER_ERROR` or `SYSTEM_ERROR`, as the KVS Edge Agent reports a recorder.
+    pub recorder_status: &'static str,
+    /// Why.
+    pub details: Option<String>,
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// How many there are.
+    pub segments: usize,
+    /// The oldest picture.
+    pub earliest: Option<String>,
+}
+
+/// Upload.
+#[derive(Serialize, Clone, Debug)]
+pub struct UploadReport {
+    /// The stream.
+    pub stream: String,
+    /// What it is doing.
+    pub state: &'static str,
+    /// `SUCCESS`, `USER_ERROR` or `SYSTEM_ERROR`, as the KVS Edge Agent reports an uploader.
+    pub uploader_status: &'static str,
+    /// Why.
+    pub details: Option<String>,
+    /// The newest picture that KVS has stored.
+    pub persisted_until: Option<String>,
+    /// Seconds from that to the newest picture.
+    pub lag_seconds: Option<f64>,
+    /// Counters.
+    #[serde(flatten)]
+    pub stats: StatsReport,
+}
+
+/// Counters of an upload.
+#[derive(Serialize, Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "each is documented where it is counted, in edgecam_kvs::Stats")]
+pub struct StatsReport {
+    pub attempts: u64,
+    pub sessions: u64,
+    pub failures: u64,
+    pub silent_peers: u64,
+    pub bytes_sent: u64,
+    pub fragments_begun: u64,
+    pub fragments_without_idr: u64,
+    pub fragments_to_resend: u64,
+    pub fragments_skipped: u64,
+    pub fragments_in_flight: u64,
+    pub lagged: u64,
+    pub long_gops: u64,
+    pub acks_buffering: u64,
+    pub acks_received: u64,
+    pub acks_persisted: u64,
+    pub acks_idle: u64,
+    pub acks_error: u64,
+    pub acks_unexpected: u64,
+    pub acks_unreadable: u64,
+}
+
+/// The report of a running agent.
+pub fn agent(agent: &Agent, now: Timestamp) -> AgentReport {
+    let streams: Vec<StreamReport> = agent.cameras().iter().map(stream).collect();
+    let is_well = |stream: &StreamReport| {
+        let archive = stream.archive.as_ref().is_none_or(|archive| archive.recorder_status == "SUCCESS");
+        let upload = stream.upload.as_ref().is_none_or(|upload| upload.uploader_status == "SUCCESS");
+        matches!(stream.state, "streaming" | "ended") && archive && upload
+    };
+    AgentReport {
+        status: if streams.iter().all(is_well) { "healthy" } else { "degraded" },
+        timestamp: now.to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        thing: agent.config().thing.clone(),
+        uptime_seconds: agent.started.elapsed().as_secs(),
+        panics: agent.panics(),
+        active_streams: streams.iter().filter(|stream| stream.state == "streaming").count(),
+        streams,
+    }
+}
+
+/// The report of one camera.
+pub fn stream(camera: &CameraHandle) -> StreamReport {
+    let log = camera.footage.status();
+    let capture = camera.capture.get();
+    let video = log.parameter_sets.as_ref().map(|sets| {
+        let facts = sets.facts();
+        let rate = |(frames, seconds): (u32, u32)| f64::from(frames) / f64::from(seconds);
+        let frame_rate = facts.frame_rate.map(rate);
+        VideoReport { codec: sets.codec_string(), width: facts.width, height: facts.height, frame_rate }
+    });
+    let archive = match (&log.archive, &camera.archive_error) {
+        (None, None) => None,
+        (None, Some(error)) => Some(ArchiveReport {
+            recorder_status: "SYSTEM_ERROR",
+            details: Some(error.clone()),
+            bytes: 0,
+            segments: 0,
+            earliest: None,
+        }),
+        (Some(archive), _) => {
+            let (recorder_status, details) = match &archive.recorder {
+                RecorderState::Recording | RecorderState::Off => ("SUCCESS", None),
+                RecorderState::Full => ("USER_ERROR", Some("the archive is full and nothing may be deleted".to_owned())),
+                RecorderState::Failed(error) => ("SYSTEM_ERROR", Some(error.clone())),
+            };
+            let earliest = archive.earliest.map(|time| time.to_string());
+            Some(ArchiveReport { recorder_status, details, bytes: archive.bytes, segments: archive.segments, earliest })
+        }
+    };
+    StreamReport {
+        camera_id: camera.config.name.clone(),
+        state: capture.state.name(),
+        state_seconds: capture.since.elapsed().as_secs(),
+        error: capture.error,
+        source: source(&camera.config.source),
+        attempts: capture.attempts,
+        video,
+        frames: log.units,
+        bytes: log.bytes,
+        gops: log.gops,
+        lost: LostReport {
+            packets: capture.lost.packets,
+            late: capture.lost.late + capture.lost.stale,
+            malformed: capture.lost.stream.malformed,
+            skipped_to_idr: capture.lost.stream.skipped_to_idr + log.refused,
+            garbage_bytes: capture.lost.stream.garbage_bytes,
+            not_archived: log.lost_units,
+        },
+        ring_bytes: log.ring_bytes,
+        latest: log.latest.map(|time| time.to_string()),
+        archive,
+        upload: upload(camera, log.latest),
+    }
+}
+
+fn upload(camera: &CameraHandle, latest: Option<Timestamp>) -> Option<UploadReport> {
+    let upload = camera.upload.as_ref()?;
+    let status = upload.status.get();
+    let (uploader_status, details) = match &status.state {
+        UploadState::Failing { class: "credentials" | "not_found" | "refused", message, .. } => ("USER_ERROR", Some(message)),
+        UploadState::Failing { message, .. } => ("SYSTEM_ERROR", Some(message)),
+        UploadState::Idle | UploadState::Connecting | UploadState::Streaming => ("SUCCESS", None),
+    };
+    let long_gop = || status.has_long_gop.then(|| "a GOP is longer than the 10 s a KVS fragment may last".to_owned());
+    let details = details.cloned().or(status.cursor_error).or_else(long_gop);
+    let lag = latest.zip(status.persisted_until).map(|(latest, until)| latest.since(until).seconds().max(0.0));
+    Some(UploadReport {
+        stream: upload.stream.clone(),
+        state: status.state.name(),
+        uploader_status,
+        details,
+        persisted_until: status.persisted_until.map(|time| time.to_string()),
+        lag_seconds: lag,
+        stats: stats(status.stats),
+    })
+}
+
+fn stats(stats: Stats) -> StatsReport {
+    StatsReport {
+        attempts: stats.attempts,
+        sessions: stats.sessions,
+        failures: stats.failures,
+        silent_peers: stats.silent_peers,
+        bytes_sent: stats.bytes_sent,
+        fragments_begun: stats.fragments_begun,
+        fragments_without_idr: stats.fragments_without_idr,
+        fragments_to_resend: stats.fragments_to_resend,
+        fragments_skipped: stats.fragments_skipped,
+        fragments_in_flight: stats.in_flight,
+        lagged: stats.lagged,
+        long_gops: stats.long_gops,
+        acks_buffering: stats.acks_buffering,
+        acks_received: stats.acks_received,
+        acks_persisted: stats.acks_persisted,
+        acks_idle: stats.acks_idle,
+        acks_error: stats.acks_error,
+        acks_unexpected: stats.acks_unexpected,
+        acks_unreadable: stats.acks_unreadable,
+    }
+}
+
+/// A source in words, without secrets.
+pub fn source(source: &Source) -> String {
+    use crate::config::source::Input;
+    match source {
+        Source::Rtsp(rtsp) => redact_url(&rtsp.url),
+        Source::ElementaryStream(stream) => match &stream.input {
+            Input::Path(path) => path.display().to_string(),
+            Input::Stdin => "standard input".to_owned(),
+        },
+        Source::File(file) => file.path.display().to_string(),
+        Source::TestPattern(pattern) => format!("test pattern {}x{}", pattern.width, pattern.height),
+    }
+}

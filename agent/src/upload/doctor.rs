@@ -1,0 +1,70 @@
+//! Finds out what stands between the agent and the service: DNS, TLS, clock.
+
+use std::time::SystemTime;
+
+use edgecam_kvs::{Body, Fault, FaultClass, ResponseReader};
+use std::future::poll_fn;
+
+use super::connection::{Connection, Io};
+
+/// The service refuses requests whose time is off by more than this.
+pub const MAX_CLOCK_SKEW_SECONDS: i64 = 300;
+
+/// How far this machine's clock is ahead of the one at `host`, in seconds. The way there shows whether name, route and
+/// certificate are in order.
+pub async fn clock_skew(host: &str, port: u16) -> Result<i64, Fault> {
+    let tls = super::tls::client_config().map_err(|message| Fault::new(FaultClass::Network, message))?;
+    let mut connection = Connection::open(host, port, tls).await?;
+    let request = format!("GET /ping HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    let mut out = std::collections::VecDeque::from([bytes::Bytes::from(request)]);
+    let mut reader = ResponseReader::default();
+    let strange = |message: String| Fault::new(FaultClass::Protocol, message);
+    let answer = async {
+        loop {
+            match poll_fn(|cx| connection.poll(cx, Some(&out))).await {
+                Io::Written(count) => {
+                    if let Some(front) = out.front_mut() {
+                        bytes::Buf::advance(front, count.min(front.len()));
+                    }
+                    out.retain(|bytes| !bytes.is_empty());
+                }
+                Io::Read(bytes) => {
+                    let mut date = None;
+                    let read = reader.push(&bytes, |body| {
+                        if let Body::Head(head) = body {
+                            date = Some(head.date.clone());
+                        }
+                    });
+                    read.map_err(|error| strange(format!("{host}: {error}")))?;
+                    if let Some(date) = date {
+                        return date.ok_or_else(|| strange(format!("{host} does not tell the time")));
+                    }
+                }
+                Io::Closed(why) => return Err(strange(format!("{host}: {why}"))),
+            }
+        }
+    };
+    let date = tokio::time::timeout(std::time::Duration::from_secs(5), answer)
+        .await
+        .map_err(|_| strange(format!("{host} does not answer")))??;
+    let theirs = parse_date(&date).ok_or_else(|| strange(format!("{host} says it is `{date}`")))?;
+    let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    Ok(ours - theirs)
+}
+
+/// Seconds since the epoch of an HTTP date (RFC 9110 section 5.6.7), in its preferred form.
+fn parse_date(text: &str) -> Option<i64> {
+    let parsed = jiff::fmt::strtime::parse("%a, %d %b %Y %H:%M:%S GMT", text).ok()?;
+    Some(parsed.to_datetime().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_dates() {
+        assert_eq!(parse_date("Sat, 21 Nov 2026 02:36:15 GMT"), Some(1_795_228_575));
+        assert_eq!(parse_date("yesterday"), None);
+    }
+}

@@ -1,0 +1,57 @@
+//! The local server: health, streams, metrics, a status page. On loopback unless the config says otherwise, and then
+//! only with a token.
+
+mod api;
+mod guard;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio::sync::RwLock;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Http;
+use crate::topology::Agent;
+
+/// The agent, as the server sees it.
+pub type Shared = Arc<RwLock<Option<Agent>>>;
+
+/// Serves until `cancel` is called. A port that is taken is tried again: the agent goes on without the page.
+pub async fn run(settings: Http, agent: Shared, cancel: CancellationToken) {
+    let router = router(&settings, agent);
+    loop {
+        let error = match TcpListener::bind(settings.listen).await {
+            Ok(listener) => {
+                tracing::info!(listen = %settings.listen, "status page and metrics");
+                let until = cancel.clone().cancelled_owned();
+                match axum::serve(listener, router.clone()).with_graceful_shutdown(until).await {
+                    Ok(()) => return,
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        tracing::error!(listen = %settings.listen, %error, "the status page cannot be served; trying again in 10 s");
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(std::time::Duration::from_secs(10)) => {}
+        }
+    }
+}
+
+fn router(settings: &Http, agent: Shared) -> Router {
+    let guard = guard::Guard::new(settings);
+    Router::new()
+        .route("/", get(api::page))
+        .route("/health", get(api::health))
+        .route("/health/stream", get(api::health_stream))
+        .route("/streams", get(api::streams))
+        .route("/streams/{camera}", get(api::stream))
+        .route("/streams/{camera}/live", post(api::live))
+        .route("/streams/{camera}/upload", post(api::upload))
+        .route("/metrics", get(api::metrics))
+        .layer(axum::middleware::from_fn_with_state(guard, guard::check))
+        .with_state(agent)
+}
