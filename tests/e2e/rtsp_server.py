@@ -33,6 +33,7 @@ def arguments():
     parser.add_argument("--fps", type=int, default=15)
     parser.add_argument("--gop", type=int, default=15)
     parser.add_argument("--bitrate", type=int, default=1000, help="kbit/s")
+    parser.add_argument("--pattern", default="ball", help="of videotestsrc; 'snow' fills the bitrate")
     parser.add_argument("--switch-after", type=float, help="change to half the size after so many seconds of playing")
     return parser.parse_args()
 
@@ -46,10 +47,9 @@ def launch_line(options):
         demuxer = "matroskademux" if options.file.endswith((".mkv", ".webm")) else "qtdemux"
         return f'( filesrc location="{options.file}" ! {demuxer} ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )'
     width, height = options.size.split("x")
-    # identity stamps the buffers anew: after a change of caps the encoder must not see time go back.
     source = (
-        f"videotestsrc is-live=true pattern=ball ! videoscale ! capsfilter name=caps caps={caps(width, height, options.fps)} "
-        "! queue max-size-buffers=3"
+        f"videotestsrc is-live=true pattern={options.pattern} ! videoscale "
+        f"! capsfilter name=caps caps={caps(width, height, options.fps)} ! queue max-size-buffers=3"
     )
     encoders = {
         "h264": f"x264enc tune=zerolatency speed-preset=ultrafast key-int-max={options.gop} bitrate={options.bitrate} "
@@ -106,11 +106,8 @@ def main():
         factory.set_protocols(transports.UDP)
     elif options.tcp_only:
         factory.set_protocols(transports.TCP)
-    factory.add_role_from_structure(
-        Gst.Structure.new_from_string("user,media.factory.access=(boolean)true,media.factory.construct=(boolean)true")[0]
-        if isinstance(Gst.Structure.new_from_string("user"), tuple)
-        else Gst.Structure.new_from_string("user,media.factory.access=(boolean)true,media.factory.construct=(boolean)true")
-    )
+    may = "user,media.factory.access=(boolean)true,media.factory.construct=(boolean)true"
+    factory.add_role_from_structure(Gst.Structure.new_from_string(may))
     if options.switch_after:
         factory.connect("media-configure", lambda _, media: switch_size(media, options))
     server.get_mount_points().add_factory("/cam1", factory)

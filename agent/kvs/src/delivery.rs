@@ -480,13 +480,12 @@ impl Delivery {
 
     /// The connection is of no more use: what it did not get done is sent again.
     fn fail(&mut self, id: SessionId, fault: Fault, now: Instant) {
-        let Some(has_worked) = self.session(id).map(|session| session.has_worked) else { return };
+        if self.session(id).is_none() {
+            return;
+        }
         self.actions.push_back(Action::Close(id));
         self.suspect_first(id, &fault, now);
         self.stats.fragments_to_resend += self.window.forget(id) as u64;
-        if has_worked {
-            self.backoff.succeeded();
-        }
         if let Some(index) = self.draining.iter().position(|session| session.id == id) {
             self.draining.remove(index);
             match &self.link {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use edgecam_media::ring::Position;
 use edgecam_media::{AccessUnit, ParameterSets, Ticks, Timecode, Timestamp, mkv};
 
-use crate::ack::{AckEvent, AckKind, AckParser, FragmentAck};
+use crate::ack::{AckEvent, AckParser};
 use crate::response::{Body, Head, ResponseError, ResponseReader};
 use crate::window::{Progress, Window};
 
@@ -69,8 +69,6 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) opened: Instant,
     pub(crate) last_unit: Instant,
-    /// Whether the service has received or stored anything over this connection.
-    pub(crate) has_worked: bool,
     out: VecDeque<Bytes>,
     out_bytes: usize,
     reader: ResponseReader,
@@ -92,7 +90,6 @@ impl Session {
             id,
             opened: now,
             last_unit: now,
-            has_worked: false,
             out: VecDeque::new(),
             out_bytes: 0,
             reader: ResponseReader::default(),
@@ -216,10 +213,6 @@ impl Session {
             Body::End => *ended = true,
             Body::Head(_) => {}
         })?;
-        let worked = |event: &AckEvent| {
-            matches!(event, AckEvent::Ack(FragmentAck { kind: AckKind::Received | AckKind::Persisted, .. }))
-        };
-        self.has_worked |= events.iter().any(worked);
         Ok(events)
     }
 

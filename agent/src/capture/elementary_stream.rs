@@ -17,6 +17,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use edgecam_media::clock::Arrival;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::{OpenOptions, Receiver};
 use tokio::time::timeout;
@@ -91,14 +92,16 @@ async fn stdin(settings: &ElementaryStream, sink: &mut Sink) -> Result<(), Captu
         return regular_file(PathBuf::from("/dev/stdin"), false, settings, sink).await;
     }
     if !kind.is_fifo() {
-        return Err(CaptureError::Unreachable("standard input is not a pipe: nothing is piped into the agent".to_owned()));
+        return Err(CaptureError::Unreachable(
+            "standard input is not a pipe: nothing is piped into the agent".to_owned(),
+        ));
     }
     let mut pipe = Receiver::from_file(file).map_err(failed)?;
     grow(&pipe);
     let mut feed = Feed::new("standard input".to_owned(), settings, StaleFilter::none(), sink.now().monotonic);
     let mut chunk = vec![0; CHUNK];
     loop {
-        match in_time(&mut pipe, &mut chunk, &feed, sink).await?.map_err(failed)? {
+        match in_time(&mut pipe, &mut chunk, &feed, sink.now()).await?.map_err(failed)? {
             0 => {
                 feed.writer_gone(sink.now(), sink);
                 return Err(CaptureError::Ended);
@@ -121,7 +124,7 @@ async fn fifo(path: &Path, settings: &ElementaryStream, sink: &mut Sink) -> Resu
         feed.writer_came(sink.now());
         while read > 0 {
             feed.push(&chunk[..read], sink.now(), sink)?;
-            read = in_time(&mut pipe, &mut chunk, &feed, sink).await?.map_err(failed)?;
+            read = in_time(&mut pipe, &mut chunk, &feed, sink.now()).await?.map_err(failed)?;
         }
         feed.writer_gone(sink.now(), sink);
         // Having seen a writer go, this descriptor would report it for ever; a new one reports the next writer only. It
@@ -133,8 +136,9 @@ async fn fifo(path: &Path, settings: &ElementaryStream, sink: &mut Sink) -> Resu
 /// Waits for a writer and its first bytes, however long that takes.
 async fn first_bytes(pipe: &mut Receiver, chunk: &mut [u8], path: &Path) -> Result<usize, CaptureError> {
     let failed = |error: io::Error| path_error::explain(path, &error);
-    let identity = |metadata: &Metadata| (metadata.dev(), metadata.ino());
-    let stat = rustix::fs::fstat(&*pipe).map_err(|error| failed(error.into()))?;
+    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let opened = pipe.as_fd().try_clone_to_owned().and_then(|pipe| File::from(pipe).metadata()).map_err(failed)?;
+    let opened = identity(opened);
     let mut said = false;
     loop {
         match timeout(LOOK_AGAIN, pipe.read(chunk)).await {
@@ -143,7 +147,7 @@ async fn first_bytes(pipe: &mut Receiver, chunk: &mut [u8], path: &Path) -> Resu
             Ok(read) => return read.map_err(failed),
             Err(_) => {}
         }
-        if identity(&std::fs::metadata(path).map_err(failed)?) != (stat.st_dev, stat.st_ino) {
+        if identity(std::fs::metadata(path).map_err(failed)?) != opened {
             return Err(CaptureError::Unreachable(format!("{} was made anew", path.display())));
         }
         if !said {
@@ -158,9 +162,9 @@ async fn in_time(
     pipe: &mut Receiver,
     chunk: &mut [u8],
     feed: &Feed,
-    sink: &Sink,
+    now: Arrival,
 ) -> Result<io::Result<usize>, CaptureError> {
-    timeout(feed.patience(sink.now().monotonic), pipe.read(chunk)).await.map_err(|_| feed.stalled())
+    timeout(feed.patience(now.monotonic), pipe.read(chunk)).await.map_err(|_| feed.stalled())
 }
 
 /// Makes the pipe as large as it may be, and returns how large it is.

@@ -76,7 +76,9 @@ pub(super) async fn play(playback: Playback, sink: &mut Sink) -> CaptureError {
         Ok(Ok(())) => CaptureError::Ended,
         Ok(Err(error)) => error,
         // A parser that gives up by a panic has met a file that it was not made for.
-        Err(panicked) => CaptureError::Unreachable(format!("{} cannot be read: it is damaged ({panicked})", path.display())),
+        Err(panicked) => {
+            CaptureError::Unreachable(format!("{} cannot be read: it is damaged ({panicked})", path.display()))
+        }
     }
 }
 
@@ -285,11 +287,13 @@ mod tests {
 
     #[test]
     fn configurations_of_any_length_size() {
-        let sps = [0x67, 0x64, 0, 0x1f, 0xac, 0xd9, 0x40, 0x50, 5, 0xbb, 1, 0x10, 0, 0, 3, 0, 0x10, 0, 0, 3, 1, 0xe0, 0xf1, 0x83, 0x19, 0x60];
+        let sps = [
+            0x67, 0x64, 0, 0x1f, 0xac, 0xd9, 0x40, 0x50, 5, 0xbb, 1, 0x10, 0, 0, 3, 0, 0x10, 0, 0, 3, 1, 0xe0, 0xf1,
+            0x83, 0x19, 0x60,
+        ];
         let pps = [0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0];
-        let record = |size: u8| {
-            [&[1, 0x64, 0, 0x1f, 0xfc | (size - 1), 0xe1, 0, 26][..], &sps, &[1, 0, 6], &pps].concat()
-        };
+        let record =
+            |size: u8| [&[1, 0x64, 0, 0x1f, 0xfc | (size - 1), 0xe1, 0, 26][..], &sps, &[1, 0, 6], &pps].concat();
         for size in [1, 2, 4] {
             let (sets, found) = configuration(&record(size)).expect("valid");
             assert_eq!((sets.facts().width, found), (1280, usize::from(size)));

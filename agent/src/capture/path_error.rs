@@ -13,7 +13,9 @@ pub(super) fn explain(path: &Path, error: &Error) -> CaptureError {
         ErrorKind::NotFound => CaptureError::NotFound(format!(
             "{shown} does not exist: is the program running that makes it, and is the path right?"
         )),
-        ErrorKind::PermissionDenied => CaptureError::Unreachable(format!("{shown}: permission denied: {}", advice(path))),
+        ErrorKind::PermissionDenied => {
+            CaptureError::Unreachable(format!("{shown}: permission denied: {}", advice(path)))
+        }
         ErrorKind::IsADirectory => CaptureError::NotFound(format!("{shown} is a directory, not a file or FIFO")),
         _ => CaptureError::Unreachable(format!("{shown}: {error}")),
     }
@@ -29,7 +31,10 @@ fn advice(path: &Path) -> String {
     if mode & 0o040 != 0 {
         format!("add the agent's user to the group '{group}', which may read it")
     } else {
-        format!("its mode is {:04o}; let the group '{group}' read it and add the agent's user to that group", mode & 0o7777)
+        format!(
+            "its mode is {:04o}; let the group '{group}' read it and add the agent's user to that group",
+            mode & 0o7777
+        )
     }
 }
 

@@ -49,21 +49,18 @@ const PROBE: Duration = Duration::from_secs(2);
 /// Connects and delivers until `cancel` is called (`Ok`) or something ends it.
 pub async fn attempt(settings: &Rtsp, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
     let endpoint = Endpoint::new(&settings.url, settings.credentials.is_some())?;
-    if settings.url.scheme() != "rtsps" {
+    let tunnel = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Ok(()),
+        tunnel = prepare(settings, &endpoint) => tunnel?,
+    };
+    let Some(tunnel) = tunnel else {
         let camera = Camera { endpoint: &endpoint, settings, transports: transports(settings.transport) };
         return tokio::select! {
             biased;
             () = cancel.cancelled() => Ok(()),
             error = camera.watch(settings.url.clone(), sink) => Err(error),
         };
-    }
-    if settings.transport == RtspTransport::Udp {
-        warn!(camera = %endpoint, "rtsps carries video in its own connection: the transport 'udp' is not used");
-    }
-    let tunnel = tokio::select! {
-        biased;
-        () = cancel.cancelled() => return Ok(()),
-        tunnel = Tunnel::open(settings, &endpoint) => tunnel?,
     };
     let camera = Camera { endpoint: &endpoint, settings, transports: &[RtspTransport::Tcp] };
     let url = tunnel.url();
@@ -92,6 +89,28 @@ pub async fn attempt(settings: &Rtsp, sink: &mut Sink, cancel: &CancellationToke
     end
 }
 
+/// Resolves the name, and for `rtsps` connects.
+async fn prepare(settings: &Rtsp, endpoint: &Endpoint) -> Result<Option<Tunnel>, CaptureError> {
+    resolve(endpoint, settings.setup_timeout).await?;
+    if settings.url.scheme() != "rtsps" {
+        return Ok(None);
+    }
+    if settings.transport == RtspTransport::Udp {
+        warn!(camera = %endpoint, "rtsps carries video in its own connection: the transport 'udp' is not used");
+    }
+    Tunnel::open(settings, endpoint).await.map(Some)
+}
+
+/// For the sake of the message alone: who connects resolves again.
+async fn resolve(endpoint: &Endpoint, limit: Duration) -> Result<(), CaptureError> {
+    if endpoint.host.parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    let slow = || endpoint.unresolved(&io::Error::from(io::ErrorKind::TimedOut));
+    let found = timeout(limit, lookup_host((endpoint.host.as_str(), endpoint.port))).await.map_err(|_| slow())?;
+    found.map(drop).map_err(|error| endpoint.unresolved(&error))
+}
+
 fn transports(first: RtspTransport) -> &'static [RtspTransport] {
     match first {
         RtspTransport::Tcp => &[RtspTransport::Tcp, RtspTransport::Udp],
@@ -118,7 +137,6 @@ impl Camera<'_> {
     /// DESCRIBE, SETUP and PLAY.
     async fn begin(&self, url: Url) -> Result<Playing, CaptureError> {
         let limit = self.settings.setup_timeout;
-        self.resolve().await?;
         let credentials = self.settings.credentials.as_ref().map(|credentials| Credentials {
             username: credentials.username.clone(),
             password: credentials.password.expose().to_owned(),
@@ -141,18 +159,6 @@ impl Camera<'_> {
             .map_err(|error| self.endpoint.failed(Step::Play, &error))?;
         info!(camera = %self.endpoint, ?transport, "playing");
         Ok(Playing { frames: playing, stream, transport, clock_rate })
-    }
-
-    /// Resolves the name for the sake of the message alone: retina does it again.
-    async fn resolve(&self) -> Result<(), CaptureError> {
-        let Endpoint { host, port, .. } = self.endpoint;
-        if host.parse::<IpAddr>().is_ok() {
-            return Ok(());
-        }
-        let limit = self.settings.setup_timeout;
-        let slow = || self.endpoint.unresolved(&io::Error::from(io::ErrorKind::TimedOut));
-        let found = timeout(limit, lookup_host((host.as_str(), *port))).await.map_err(|_| slow())?;
-        found.map(drop).map_err(|error| self.endpoint.unresolved(&error))
     }
 
     /// No answer in time: is it the host or the server in it?

@@ -114,7 +114,8 @@ fn signature(head: &[u8]) -> Option<Content> {
 fn is_transport_stream(head: &[u8]) -> bool {
     const PACKET: usize = 188;
     head.len() >= 5 * PACKET
-        && (0..PACKET).any(|phase| head[phase..].iter().step_by(PACKET).take(5).filter(|&&byte| byte == 0x47).count() == 5)
+        && (0..PACKET)
+            .any(|phase| head[phase..].iter().step_by(PACKET).take(5).filter(|&&byte| byte == 0x47).count() == 5)
 }
 
 #[cfg(test)]

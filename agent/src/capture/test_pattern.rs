@@ -29,11 +29,7 @@ use crate::run::thread;
 const QUEUE: usize = 4;
 
 /// Draws and delivers until `cancel` is called (`Ok`) or the encoder fails.
-pub async fn attempt(
-    settings: &TestPattern,
-    sink: &mut Sink,
-    cancel: &CancellationToken,
-) -> Result<(), CaptureError> {
+pub async fn attempt(settings: &TestPattern, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
     let size = format!("test pattern of {}x{}", settings.width, settings.height);
     let unusable = |reason: &str| CaptureError::UnsupportedCodec(format!("{size}: {reason}"));
     let frame = Frame::black(settings.width, settings.height)

@@ -55,7 +55,8 @@ impl Encoder {
         let coded = self.inner.encode_at(&Source(frame), Timestamp::from_millis(millis)).map_err(refused)?;
         self.started = true;
         let layers = || (0..coded.num_layers()).filter_map(|index| coded.layer(index));
-        let size = layers().map(|layer| (0..layer.nal_count()).filter_map(|i| layer.nal_unit(i)).map(<[u8]>::len).sum::<usize>());
+        let size = layers()
+            .map(|layer| (0..layer.nal_count()).filter_map(|i| layer.nal_unit(i)).map(<[u8]>::len).sum::<usize>());
         let mut out = BytesMut::with_capacity(size.sum());
         for layer in layers() {
             for unit in (0..layer.nal_count()).filter_map(|index| layer.nal_unit(index)) {

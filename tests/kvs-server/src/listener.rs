@@ -29,11 +29,19 @@ enum Socket {
     Lost,
 }
 
+#[derive(Debug)]
+struct State {
+    socket: Socket,
+    reopen_at: Option<Instant>,
+    /// Down for good: faults that come or go do not bring it up.
+    stopped: bool,
+}
+
 /// The socket. Opening and closing it is done when the call returns.
 #[derive(Debug)]
 pub(crate) struct Listener {
     port: u16,
-    socket: Mutex<(Socket, Option<Instant>)>,
+    state: Mutex<State>,
     changed: watch::Sender<()>,
 }
 
@@ -48,23 +56,45 @@ impl Listener {
     pub(crate) fn bind(port: u16) -> io::Result<Self> {
         let listener = bound(port)?.listen(BACKLOG)?;
         let port = listener.local_addr()?.port();
-        Ok(Self { port, socket: Mutex::new((Socket::Listening(listener), None)), changed: watch::Sender::new(()) })
+        let state = State { socket: Socket::Listening(listener), reopen_at: None, stopped: false };
+        Ok(Self { port, state: Mutex::new(state), changed: watch::Sender::new(()) })
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Socket, Option<Instant>)> {
-        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Connections are accepted.
-    pub(crate) fn open(&self) -> io::Result<()> {
-        let mut guard = self.lock();
-        let (socket, reopen_at) = &mut *guard;
-        *reopen_at = None;
-        *socket = match std::mem::replace(socket, Socket::Lost) {
+    /// Connections are refused until [`start`](Self::start).
+    pub(crate) fn stop(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        state.stopped = true;
+        self.close(&mut state, None)
+    }
+
+    pub(crate) fn start(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        state.stopped = false;
+        self.open(&mut state)
+    }
+
+    /// Connections are refused, for a time or until [`relent`](Self::relent). Those that are open go on.
+    pub(crate) fn refuse(&self, time: Option<Duration>) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.stopped { Ok(()) } else { self.close(&mut state, time) }
+    }
+
+    pub(crate) fn relent(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.stopped { Ok(()) } else { self.open(&mut state) }
+    }
+
+    fn open(&self, state: &mut State) -> io::Result<()> {
+        state.reopen_at = None;
+        state.socket = match std::mem::replace(&mut state.socket, Socket::Lost) {
             Socket::Listening(listener) => Socket::Listening(listener),
             Socket::Bound(socket) => Socket::Listening(socket.listen(BACKLOG)?),
             Socket::Lost => Socket::Listening(bound(self.port)?.listen(BACKLOG)?),
@@ -73,30 +103,27 @@ impl Listener {
         Ok(())
     }
 
-    /// Connections are refused, for a time or until opened again. Those that are open go on.
-    pub(crate) fn close(&self, reopen_after: Option<Duration>) -> io::Result<()> {
-        let mut guard = self.lock();
-        let (socket, reopen_at) = &mut *guard;
-        *reopen_at = reopen_after.map(|after| Instant::now() + after);
-        if !matches!(socket, Socket::Bound(_)) {
+    fn close(&self, state: &mut State, reopen_after: Option<Duration>) -> io::Result<()> {
+        state.reopen_at = reopen_after.map(|after| Instant::now() + after);
+        if !matches!(state.socket, Socket::Bound(_)) {
             // The listening socket has to go before another can be bound.
-            *socket = Socket::Lost;
-            *socket = Socket::Bound(bound(self.port)?);
+            state.socket = Socket::Lost;
+            state.socket = Socket::Bound(bound(self.port)?);
         }
         self.changed.send_replace(());
         Ok(())
     }
 
     async fn accept(&self) -> io::Result<TcpStream> {
-        let accepted = poll_fn(|context| match &self.lock().0 {
+        let accepted = poll_fn(|context| match &self.lock().socket {
             Socket::Listening(listener) => listener.poll_accept(context),
             _ => Poll::Pending,
         });
         accepted.await.map(|(tcp, _)| tcp)
     }
 
-    async fn reopen(&self) {
-        let at = self.lock().1;
+    async fn time_to_relent(&self) {
+        let at = self.lock().reopen_at;
         match at {
             Some(at) => sleep_until(at).await,
             None => pending().await,
@@ -114,8 +141,8 @@ pub(crate) async fn run(shared: Arc<Shared>, tls: Option<TlsAcceptor>, mut kills
             accepted = shared.listener.accept() => if let Ok(tcp) = accepted {
                 connections.spawn(serve(Arc::clone(&shared), tcp, tls.clone()));
             },
-            () = shared.listener.reopen() => {
-                shared.listener.open().ok();
+            () = shared.listener.time_to_relent() => {
+                shared.listener.relent().ok();
             }
             changed = changed.changed() => if changed.is_err() { return },
             kill = kills.recv() => {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::now_ms;
 use crate::config::StreamSpec;
 use crate::error::ErrorId;
 use crate::rule::Violation;
@@ -286,6 +287,29 @@ pub struct FragmentRecord {
     pub tags: Vec<(String, String)>,
     /// The error that ended the session in this fragment.
     pub error: Option<ErrorId>,
+}
+
+impl FragmentRecord {
+    /// Of which nothing but the Timecode has come.
+    pub(crate) fn begun(session: u64, index: u32, number: String, timecode: i64) -> Self {
+        Self {
+            session,
+            index,
+            number,
+            timecode,
+            started_at: now_ms(),
+            received_at: None,
+            persisted_at: None,
+            acknowledged: false,
+            size: 0,
+            block_count: 0,
+            first_ms: None,
+            last_ms: None,
+            blocks: Vec::new(),
+            tags: Vec::new(),
+            error: None,
+        }
+    }
 }
 
 /// One frame.

@@ -32,7 +32,7 @@ pub(crate) fn set_fault(shared: &Shared, fault: Fault) -> FaultId {
         FaultKind::Refuse { for_ms } => {
             // Keeping the port can fail only when the machine is out of sockets, and then connections are refused as
             // well.
-            shared.listener.close(for_ms.map(Duration::from_millis)).ok();
+            shared.listener.refuse(for_ms.map(Duration::from_millis)).ok();
         }
         FaultKind::ExpireToken => {
             let mut state = shared.lock();
@@ -50,7 +50,7 @@ pub(crate) fn set_fault(shared: &Shared, fault: Fault) -> FaultId {
 /// Ends all faults.
 pub(crate) fn clear_faults(shared: &Shared) {
     shared.lock().faults.clear();
-    shared.listener.open().ok();
+    shared.listener.relent().ok();
     shared.order();
 }
 
@@ -213,7 +213,7 @@ impl KvsServer {
     /// # Errors
     /// When the port could not be kept.
     pub async fn stop(&self) -> io::Result<()> {
-        self.shared.listener.close(None)?;
+        self.shared.listener.stop()?;
         let (done, killed) = oneshot::channel();
         self.kills.send(done).await.map_err(io::Error::other)?;
         killed.await.map_err(io::Error::other)?;
@@ -228,6 +228,6 @@ impl KvsServer {
     /// # Errors
     /// When the port could not be kept.
     pub fn restart(&self) -> io::Result<()> {
-        self.shared.listener.open()
+        self.shared.listener.start()
     }
 }

@@ -38,7 +38,8 @@ pub struct SessionDump {
 struct Live {
     id: u64,
     replaced_at: Option<Instant>,
-    first_timecode: Option<i64>,
+    /// Timecode of its first fragment, as a time of day.
+    first_ms: Option<i64>,
 }
 
 /// A stream and what is known of it.
@@ -100,7 +101,7 @@ impl Stream {
         for older in &mut self.live {
             older.replaced_at.get_or_insert(now);
         }
-        self.live.push(Live { id: session.id, replaced_at: None, first_timecode: None });
+        self.live.push(Live { id: session.id, replaced_at: None, first_ms: None });
         push_bounded(&mut self.record.sessions, session, &mut self.record.forgotten);
     }
 
@@ -129,33 +130,10 @@ impl Stream {
         self.record.fragments.iter_mut().rfind(|record| record.session == session && record.index == index)
     }
 
-    /// The Timecode of a fragment is known. `strict` is off where the pace is not the producer's doing.
-    pub(crate) fn start_fragment(
-        &mut self,
-        session: u64,
-        index: u32,
-        number: String,
-        timecode: i64,
-        strict: bool,
-        now: Instant,
-    ) {
-        let fragment = FragmentRecord {
-            session,
-            index,
-            number,
-            timecode,
-            started_at: now_ms(),
-            received_at: None,
-            persisted_at: None,
-            acknowledged: false,
-            size: 0,
-            block_count: 0,
-            first_ms: None,
-            last_ms: None,
-            blocks: Vec::new(),
-            tags: Vec::new(),
-            error: None,
-        };
+    /// The Timecode of a fragment is known; `absolute_ms` is it as a time of day. `strict` is off where the pace is not
+    /// the producer's doing.
+    pub(crate) fn start_fragment(&mut self, fragment: FragmentRecord, absolute_ms: i64, strict: bool, now: Instant) {
+        let (session, index) = (fragment.session, fragment.index);
         push_bounded(&mut self.record.fragments, fragment, &mut self.record.forgotten);
         if !self.fragments.admit(now) && strict {
             self.violation(
@@ -165,11 +143,12 @@ impl Stream {
             );
         }
         if let Some(live) = self.live.iter_mut().find(|live| live.id == session) {
-            live.first_timecode.get_or_insert(timecode);
+            live.first_ms.get_or_insert(absolute_ms);
         }
-        let newer = self.live.iter().filter(|live| live.id > session).find_map(|live| live.first_timecode);
-        if strict && newer.is_some_and(|newer| newer <= timecode) {
-            let detail = format!("fragment {index} at {timecode} ms goes beyond the first fragment of a newer session");
+        let newer = self.live.iter().filter(|live| live.id > session).find_map(|live| live.first_ms);
+        if strict && newer.is_some_and(|newer| newer <= absolute_ms) {
+            let detail =
+                format!("fragment {index} at {absolute_ms} ms goes beyond the first fragment of a newer session");
             self.violation(Some(session), Rule::ConcurrentSession, detail);
         }
     }

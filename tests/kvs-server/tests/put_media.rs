@@ -216,6 +216,7 @@ async fn down_and_up_again() {
     for _ in 0..2 {
         server.stop().await.expect("down");
         assert!(client.ack().await.is_err());
+        server.clear_faults();
         assert!(Client::connect(server.port()).await.is_err());
         server.restart().expect("up");
         client = Request::put_media(STREAM).session(&server).await;

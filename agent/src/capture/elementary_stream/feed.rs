@@ -25,7 +25,6 @@ pub(super) struct Feed {
     /// The first bytes, until they have told what the stream is.
     head: Option<Vec<u8>>,
     stale: StaleFilter,
-    read: u64,
     idr_watch: IdrWatch,
     frame_timeout: Duration,
     /// When the last picture came, delivered or not; for a new writer, when it came.
@@ -44,11 +43,14 @@ impl Feed {
             losses: Losses::default(),
             head: Some(Vec::new()),
             stale,
-            read: 0,
             idr_watch: IdrWatch::new(now),
             frame_timeout: settings.frame_timeout,
             last_picture: now,
         }
+    }
+
+    fn frame_duration(&self) -> Option<Ticks> {
+        self.configured.or(self.announced)
     }
 
     /// How long the writer has left to send its next picture.
@@ -69,7 +71,11 @@ impl Feed {
 
     /// Takes bytes that arrived at `at`.
     pub(super) fn push(&mut self, bytes: &[u8], at: Arrival, sink: &mut Sink) -> Result<(), CaptureError> {
-        self.read += bytes.len() as u64;
+        self.stale.arrived(
+            bytes.len() as u64,
+            at.monotonic,
+            self.frame_duration().map_or(ASSUMED_FRAME, Ticks::to_duration),
+        );
         self.recognise(bytes)?;
         self.assemble(at, sink, |assembler, out| assembler.push_annex_b(bytes, at, out));
         let losses = self.assembler.losses();
@@ -101,18 +107,16 @@ impl Feed {
         sink: &mut Sink,
         push: impl FnOnce(&mut Assembler<Arrival>, &mut dyn FnMut(Picture, Arrival)),
     ) {
-        let Self { configured, announced, assembler, stale, read, idr_watch, last_picture, .. } = self;
+        let Self { configured, announced, assembler, stale, idr_watch, last_picture, .. } = self;
         let mut stale_pictures = 0;
         push(assembler, &mut |picture, at| {
             *last_picture = now.monotonic;
             if let Some(sets) = &picture.parameter_sets {
                 *announced = sets.facts().frame_rate.map(|(frames, seconds)| Ticks::from_scale(seconds.into(), frames));
             }
-            let duration = configured.or(*announced);
-            let frame = duration.map_or(ASSUMED_FRAME, Ticks::to_duration);
-            if stale.admit(picture.is_idr, at.monotonic, frame, *read) {
+            if stale.admit(picture.is_idr, at.monotonic) {
                 idr_watch.delivered(now.monotonic);
-                sink.deliver_on_arrival(picture, duration, at);
+                sink.deliver_on_arrival(picture, configured.or(*announced), at);
             } else {
                 stale_pictures += 1;
             }

@@ -63,7 +63,10 @@ fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 enum Trust {
     /// Asked for in the config.
     Anything,
-    Only { authorities: Option<Arc<WebPkiServerVerifier>>, pinned: Vec<CertificateDer<'static>> },
+    Only {
+        authorities: Option<Arc<WebPkiServerVerifier>>,
+        pinned: Vec<CertificateDer<'static>>,
+    },
 }
 
 #[derive(Debug)]

@@ -70,7 +70,9 @@ impl Endpoint {
     /// The name does not resolve.
     pub(super) fn unresolved(&self, error: &Error) -> CaptureError {
         let host = &self.host;
-        CaptureError::Unreachable(format!("the name '{host}' cannot be resolved ({error}): check it, and the DNS server"))
+        CaptureError::Unreachable(format!(
+            "the name '{host}' cannot be resolved ({error}): check it, and the DNS server"
+        ))
     }
 
     /// Connecting failed.
@@ -141,14 +143,20 @@ impl Endpoint {
                 "{self} answered 401 to {step}. Many cameras keep a separate list of users for RTSP or ONVIF, and lock \
                  a user out after a few wrong passwords"
             )),
-            403 => CaptureError::AuthFailed(format!("{self} answered 403 to {step}: this user may not watch this stream")),
+            403 => {
+                CaptureError::AuthFailed(format!("{self} answered 403 to {step}: this user may not watch this stream"))
+            }
             404 | 410 => CaptureError::NotFound(format!(
                 "{} does not exist ({status} to {step}): the camera is there, its stream has another path",
                 self.url
             )),
-            453 | 503 => unreachable(format!("answered {status} to {step}: it has too many viewers, or too little bandwidth")),
+            453 | 503 => {
+                unreachable(format!("answered {status} to {step}: it has too many viewers, or too little bandwidth"))
+            }
             461 => unreachable(format!("answered 461 to {step}: it sends neither by TCP nor by UDP")),
-            300..=399 => unreachable(format!("answered {status} to {step}: the stream has moved; ask for it where it is now")),
+            300..=399 => {
+                unreachable(format!("answered {status} to {step}: the stream has moved; ask for it where it is now"))
+            }
             _ => unreachable(format!("answered {status} to {step}")),
         }
     }
@@ -171,7 +179,9 @@ impl Endpoint {
             };
         }
         if step == Step::Describe && text.contains("Invalid RTSP message") {
-            return CaptureError::Unreachable(format!("what answers on {self} does not speak RTSP: is the port right?"));
+            return CaptureError::Unreachable(format!(
+                "what answers on {self} does not speak RTSP: is the port right?"
+            ));
         }
         CaptureError::Unreachable(format!("{self}: {step} failed: {text}"))
     }

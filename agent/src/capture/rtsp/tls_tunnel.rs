@@ -102,7 +102,9 @@ fn handshake_failure(error: &io::Error) -> String {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 ": it was made for another name. Use that name in the URL, or put the certificate into ca_file"
             }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => ": is the time of this machine right?",
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                ": is the time of this machine right?"
+            }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 ": is the time of this machine right?"
             }

@@ -157,7 +157,8 @@ impl Scene {
                 return;
             }
             let rows = font::glyph(character);
-            let lines = luma.chunks_exact_mut(width).skip(top).zip(rows.iter().flat_map(|row| std::iter::repeat_n(row, scale)));
+            let lines =
+                luma.chunks_exact_mut(width).skip(top).zip(rows.iter().flat_map(|row| std::iter::repeat_n(row, scale)));
             for (line, row) in lines {
                 for column in (0..font::WIDTH).filter(|column| row & (0b10000 >> column) != 0) {
                     let from = x + column * scale;

@@ -166,14 +166,15 @@ impl Session {
             return far;
         }
         let waiting = self.stalled_until.or((self.read_after > now).then_some(self.read_after));
-        let idle = self.last_data.max(self.last_idle_ack) + config.idle_ack_every;
+        let idle_ack = self.last_data.max(self.last_idle_ack) + config.idle_ack_every;
+        let idle = Some(idle_ack.min(self.last_data + config.idle_timeout));
         [
             self.acks.next_due(now),
             self.persisting.front().map(|fragment| fragment.due),
             waiting,
-            Some(idle.min(self.last_data + config.idle_timeout)).filter(|_| self.stalled_until.is_none()),
-            config.max_connection.map(|limit| self.opened + limit),
-            self.replaced_deadline,
+            idle.filter(|_| self.stalled_until.is_none() && !self.body.is_complete()),
+            config.max_connection.map(|limit| self.opened + limit).filter(|_| self.answered),
+            self.replaced_deadline.filter(|_| self.answered),
         ]
         .into_iter()
         .flatten()
@@ -240,6 +241,9 @@ impl Session {
         if self.stalled_until.is_none() {
             self.answer(now)?;
         }
+        if !self.answered {
+            return Continue(());
+        }
         if let Err(error) = self.persist_until(Some(now), now) {
             return orderly(SessionEnd::Broken(error.to_string()));
         }
@@ -277,7 +281,7 @@ impl Session {
     }
 
     fn replaced(&mut self, now: Instant) -> Flow {
-        if self.admission.strict && !self.faults.disturb() {
+        if self.admission.strict && !self.body.is_complete() && !self.faults.disturb() {
             let detail = format!("still open {:?} after a newer session began", self.shared.config.overlap_grace);
             self.record(|stream, session| stream.violation(Some(session), Rule::ConcurrentSession, detail));
         }

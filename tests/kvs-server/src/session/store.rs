@@ -12,7 +12,7 @@ use crate::config::Dump;
 use crate::error::Rejection;
 use crate::fault::AckKind;
 use crate::mkv::fragment::Notice;
-use crate::record::SessionEnd;
+use crate::record::{FragmentRecord, SessionEnd};
 use crate::rule::Rule;
 use crate::session::acks::Ack;
 use crate::session::conduct::{Flow, Session, orderly};
@@ -68,9 +68,9 @@ impl Session {
                 Notice::Started { index, timecode_ms } => {
                     let number = self.shared.lock().next_fragment_number();
                     let strict = self.admission.strict && !self.faults.disturb();
-                    self.record(|stream, session| {
-                        stream.start_fragment(session, index, number.clone(), timecode_ms, strict, now)
-                    });
+                    let absolute_ms = timecode_ms.saturating_add(self.admission.origin_ms);
+                    let record = FragmentRecord::begun(self.admission.session, index, number.clone(), timecode_ms);
+                    self.record(|stream, _| stream.start_fragment(record, absolute_ms, strict, now));
                     self.acks.push_ack(&Ack::of(AckKind::Buffering, timecode_ms, &number), now);
                     self.fragment = Some((index, timecode_ms, number));
                 }

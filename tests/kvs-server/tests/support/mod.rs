@@ -21,16 +21,11 @@ use tokio::time::timeout;
 pub(crate) const STREAM: &str = "cam1";
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A directory of its own for every server of a test run.
+/// A directory of its own for every server of a test run; it exists once something is written there.
 pub(crate) fn directory() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let path = std::env::temp_dir().join(format!(
-        "kvs-server-{}-{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    ));
-    std::fs::create_dir_all(&path).expect("a directory");
-    path
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("kvs-server-{}-{count}", std::process::id()))
 }
 
 /// Plain TCP, one stream of 24 hours.
