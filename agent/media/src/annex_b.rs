@@ -73,6 +73,11 @@ impl Splitter {
         self.in_unit = false;
     }
 
+    /// The head of the unit that is not complete yet.
+    pub fn partial(&self) -> Option<&[u8]> {
+        self.in_unit.then_some(&self.buffer[..])
+    }
+
     /// Bytes that belonged to no unit, since the beginning.
     pub fn skipped(&self) -> u64 {
         self.skipped

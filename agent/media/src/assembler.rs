@@ -43,6 +43,8 @@ pub struct Losses {
 /// Puts pictures together. `T` is the time of arrival, carried from a picture's first byte to its delivery.
 pub struct Assembler<T> {
     splitter: Splitter,
+    /// When the unit that the splitter holds began to arrive.
+    unit_since: Option<T>,
     sets: Sets,
     open: BytesMut,
     open_since: Option<T>,
@@ -57,6 +59,7 @@ impl<T: Copy> Default for Assembler<T> {
     fn default() -> Self {
         Self {
             splitter: Splitter::default(),
+            unit_since: None,
             sets: Sets::default(),
             open: BytesMut::new(),
             open_since: None,
@@ -81,20 +84,32 @@ impl<T: Copy> Assembler<T> {
     pub fn push_annex_b(&mut self, bytes: &[u8], at: T, mut out: impl FnMut(Picture, T)) {
         let mut splitter = std::mem::take(&mut self.splitter);
         splitter.push(bytes, |unit| {
+            let since = self.unit_since.replace(at).unwrap_or(at);
             if let Some(unit) = NalUnit::new(Codec::H264, unit) {
-                self.push_unit(unit, at, &mut out);
+                self.push_unit(unit, since, &mut out);
             }
         });
         self.losses.garbage_bytes = splitter.skipped();
+        // The header of the next unit shows whether the picture is complete: no need to wait for the rest of it.
+        match splitter.partial().filter(|head| head.len() >= 2).and_then(|head| NalUnit::new(Codec::H264, head)) {
+            Some(next) if self.has_slice && ends_picture(next) => self.close(at, &mut out),
+            _ => {}
+        }
+        if splitter.partial().is_some() {
+            self.unit_since.get_or_insert(at);
+        } else {
+            self.unit_since = None;
+        }
         self.splitter = splitter;
     }
 
     /// The Annex B stream has ended or its writer has gone: delivers the last picture.
     pub fn finish(&mut self, at: T, mut out: impl FnMut(Picture, T)) {
         let mut splitter = std::mem::take(&mut self.splitter);
+        let since = self.unit_since.take().unwrap_or(at);
         splitter.finish(|unit| {
             if let Some(unit) = NalUnit::new(Codec::H264, unit) {
-                self.push_unit(unit, at, &mut out);
+                self.push_unit(unit, since, &mut out);
             }
         });
         self.splitter = splitter;
@@ -168,14 +183,7 @@ impl<T: Copy> Assembler<T> {
             self.lost();
             return;
         }
-        // A picture ends where a unit comes that can only precede a picture, or the next picture's first slice
-        // (H.264 section 7.4.1.2.3).
-        let ends_picture = match unit.kind() {
-            NalKind::Slice | NalKind::IdrSlice => unit.starts_picture(),
-            NalKind::Sps | NalKind::Pps | NalKind::Sei | NalKind::Delimiter => true,
-            _ => false,
-        };
-        if self.has_slice && ends_picture {
+        if self.has_slice && ends_picture(unit) {
             self.close(at, out);
         }
         self.open_since.get_or_insert(at);
@@ -239,6 +247,16 @@ impl<T: Copy> Assembler<T> {
         self.wait_for_idr = false;
         let data = without_parameter_sets(data);
         Some(Picture { is_idr: true, data, parameter_sets: Some(sets) })
+    }
+}
+
+/// Whether the picture before `unit` is complete: a unit has come that can only precede a picture, or the next
+/// picture's first slice (H.264 section 7.4.1.2.3).
+fn ends_picture(unit: NalUnit<'_>) -> bool {
+    match unit.kind() {
+        NalKind::Slice | NalKind::IdrSlice => unit.starts_picture(),
+        NalKind::Sps | NalKind::Pps | NalKind::Sei | NalKind::Delimiter => true,
+        _ => false,
     }
 }
 
@@ -400,11 +418,11 @@ mod tests {
         let mut assembler = Assembler::default();
         let mut arrivals = Vec::new();
         assembler.push_annex_b(&stream(&[SPS_720P, PPS, IDR]), 1, |_, at| arrivals.push(at));
+        assert_eq!(arrivals, [], "nothing tells yet that the picture is complete");
         assembler.push_annex_b(&stream(&[P]), 2, |_, at| arrivals.push(at));
+        assert_eq!(arrivals, [1], "the header of the next picture does");
         assembler.push_annex_b(&stream(&[P]), 3, |_, at| arrivals.push(at));
         assembler.finish(9, |_, at| arrivals.push(at));
-        // A unit is complete when the next start code arrives, which is also when the next one begins.
-        assert_eq!(arrivals.len(), 3);
-        assert!(arrivals.is_sorted());
+        assert_eq!(arrivals, [1, 2, 3]);
     }
 }

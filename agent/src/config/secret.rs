@@ -44,5 +44,10 @@ pub fn redact_url(url: &url::Url) -> String {
         shown.set_query(Some("[redacted]"));
     }
     shown.set_fragment(None);
+    // Some cameras carry them in the path: /user=admin_password=..._channel=1.
+    let path = shown.path().to_ascii_lowercase();
+    if ["password=", "passwd=", "pwd="].iter().any(|key| path.contains(key)) {
+        shown.set_path("/[redacted]");
+    }
     shown.to_string()
 }
