@@ -123,7 +123,7 @@ impl Connected {
     /// Uploads for `duration`, or until the source ends. Returns when all of it is stored.
     pub async fn upload(&mut self, duration: Option<Duration>) -> Result<Summary, ProducerError> {
         let bounds = Bounds { keep: RING, most: RING };
-        let footage = Footage::new(bounds, 0, Duration::ZERO, None);
+        let footage = Footage::new(bounds, 0, Duration::ZERO, None, None);
         let (force_idr, idr_requests) = watch::channel(0);
         let capture = Capture {
             camera: self.stream.clone(),

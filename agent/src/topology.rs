@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capture::supervisor::{self, Capture};
 use crate::config::{self, Config};
+use crate::footage::bookmark::Bookmark;
 use crate::footage::disk::Disk;
 use crate::footage::{Footage, RecorderSettings, archive, recorder};
 use crate::run::stage::Stage;
@@ -150,7 +152,7 @@ impl Agent {
             control: self.shared.control.clone(),
             tls: self.shared.tls.clone(),
             // Without an archive GOP numbers begin anew with each run: a cursor would point anywhere.
-            bookmark: camera.archive.as_ref().filter(|_| has_archive).map(|archive| archive.directory.join("upload.cursor")),
+            bookmark: camera.archive.as_ref().filter(|_| has_archive).map(bookmark),
             demand: watch::Sender::default(),
             force_idr,
             status: upload::StatusCell::default(),
@@ -195,6 +197,11 @@ impl Agent {
     }
 }
 
+/// Where a camera's upload cursor is kept.
+fn bookmark(archive: &config::Archive) -> PathBuf {
+    archive.directory.join("upload.cursor")
+}
+
 struct OpenLog {
     footage: Footage,
     latest: Option<Timestamp>,
@@ -207,7 +214,7 @@ async fn open_log(camera: &config::Camera, disk: &Disk) -> OpenLog {
     let in_ram = |archive_error: Option<String>| {
         // What the archive would have held has to fit into RAM: as much as the config allows.
         let bounds = Bounds { keep: camera.ring_most, most: camera.ring_most };
-        let footage = Footage::new(bounds, 0, Duration::ZERO, None);
+        let footage = Footage::new(bounds, 0, Duration::ZERO, None, None);
         OpenLog { footage, latest: None, archive_error }
     };
     let Some(settings) = &camera.archive else { return in_ram(None) };
@@ -229,8 +236,10 @@ async fn open_log(camera: &config::Camera, disk: &Disk) -> OpenLog {
         tracing::warn!(camera_name, bytes = opened.bytes_cut, "the last segment was cut off by a crash; it was mended");
     }
     let bounds = Bounds { keep: camera.ring, most: camera.ring_most };
-    let shared = (opened.index.clone(), disk.waker());
-    let footage = Footage::new(bounds, opened.next_gop, settings.at_risk, Some(shared));
+    // What the stream has persisted may be more than the disk kept of it: numbers are never used twice.
+    let sent = Bookmark::open(&bookmark(settings)).ok().and_then(|(_, position)| position);
+    let next_gop = sent.map_or(opened.next_gop, |sent| opened.next_gop.max(sent.gop + 1));
+    let footage = Footage::new(bounds, next_gop, settings.at_risk, Some(opened.index.clone()), Some(disk.waker()));
     let recorder_settings = RecorderSettings {
         camera: camera.name.clone(),
         directory: settings.directory.clone(),

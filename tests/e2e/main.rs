@@ -1,1 +1,9 @@
-//! Placeholder.
+//! The agent from end to end: the program itself, against real counterparts on real sockets.
+//!
+//! Counterparts: the strict stand-in for Kinesis Video Streams (in this process), GStreamer's RTSP server, ffmpeg,
+//! ffprobe, mkvinfo. Whole run: below 8 minutes on two cores; `EDGECAM_LONG=1` makes outages as long as required.
+
+mod harness;
+mod acks;
+mod faults;
+mod sources;

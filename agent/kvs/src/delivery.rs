@@ -50,6 +50,8 @@ const RETRY_REFUSED: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A fragment that ended this many connections, without the service naming it, is taken to be the cause.
 const POISON_LIMIT: u8 = 4;
+/// Sessions that wait for their last acks at most, besides the one that takes footage.
+const MAX_DRAINING: usize = 2;
 /// When a GOP has run for this long, an IDR is asked for.
 const ASK_FOR_IDR: Ticks = Ticks::from_seconds(9);
 
@@ -399,12 +401,16 @@ impl Delivery {
                     return;
                 }
             };
+            // A session that has not been answered yet is not given up for another, nor while others still drain: against
+            // a silent service that would be one connection a GOP.
+            let is_settled = session.head().is_some() && session.last_unit > session.opened && self.draining.is_empty();
             let is_due = self.has_gap || self.rotate_at.is_some_and(|at| now >= at);
             let placement = match session.placement(held) {
-                _ if is_due && held.unit.is_idr && session.last_unit > session.opened => Placement::NewSession,
+                _ if is_due && is_settled && held.unit.is_idr => Placement::NewSession,
                 placement => placement,
             };
             match placement {
+                Placement::NewSession if self.draining.len() >= MAX_DRAINING => return,
                 Placement::NewSession => {
                     self.retire(now);
                     continue;
@@ -443,10 +449,6 @@ impl Delivery {
         let Link::Up(mut session) = std::mem::replace(&mut self.link, Link::Down(not_before)) else { return };
         session.finish(&mut self.window, now);
         self.draining.push(*session);
-        if self.draining.len() > 2 {
-            let oldest = self.draining[0].id;
-            self.fail(oldest, Fault::new(FaultClass::Silent, "the last acks never came".to_owned()), now);
-        }
         if self.has_gap {
             self.has_gap = false;
             self.restart_reading();
@@ -489,16 +491,32 @@ impl Delivery {
         if let Some(index) = self.draining.iter().position(|session| session.id == id) {
             self.draining.remove(index);
             match &self.link {
+                // The one after it has not been answered either: it is the service, not the connection.
+                Link::Up(session) if session.head().is_none() => {
+                    let current = session.id;
+                    self.actions.push_back(Action::Close(current));
+                    self.stats.fragments_to_resend += self.window.forget(current) as u64;
+                    self.link_down(fault, now);
+                }
                 // What it leaves behind lies before what is being sent: a new session fills the gap at the next IDR.
-                Link::Up(_) => self.has_gap |= self.window.first_gap() < self.read_at,
-                Link::Connecting(..) | Link::Down(_) => self.restart_reading(),
+                Link::Up(_) => {
+                    self.has_gap |= self.window.first_gap() < self.read_at;
+                    self.drain_failed(fault);
+                }
+                Link::Connecting(..) | Link::Down(_) => {
+                    self.restart_reading();
+                    self.drain_failed(fault);
+                }
             }
-            self.stats.failures += 1;
-            self.report(Report::Failed { fault, retry_in: Duration::ZERO });
         } else {
             self.link_down(fault, now);
         }
         self.pump(now);
+    }
+
+    fn drain_failed(&mut self, fault: Fault) {
+        self.stats.failures += 1;
+        self.report(Report::Failed { fault, retry_in: Duration::ZERO });
     }
 
     /// Counts how many connections in a row have ended at the same fragment without a word about it.

@@ -69,41 +69,73 @@ impl Cursor {
         let footage = self.footage.clone();
         let mut at = position;
         loop {
-            if let Some(next) = self.take_ahead(at) {
-                return next;
-            }
             let appended = footage.0.appended.notified();
-            let resume = match footage.read_ring(at) {
-                (Read::Unit { unit, next, .. }, Some(sets)) => {
-                    // In RAM again: what was needed to read the disk is not worth keeping.
-                    self.reader = None;
-                    return Next::Unit { unit, sets, next };
-                }
-                (Read::Pending | Read::Unit { .. }, _) => {
-                    appended.await;
-                    continue;
-                }
-                (Read::Evicted { resume }, _) => resume,
-            };
-            let resume = match self.read_archive(at).await {
-                Some(ArchiveRead::Units { at: found, units, sets }) => {
-                    self.ahead = units.into();
-                    self.ahead_at = (at, found);
-                    self.ahead_sets = Some(sets);
-                    if follows(at, found) {
-                        continue;
+            match self.look(&mut at) {
+                Look::Found(next) => return next,
+                Look::Nothing => appended.await,
+                Look::Evicted(resume) => {
+                    let read = self.read_archive(at).await;
+                    if let Some(next) = self.take_archive(&mut at, resume, read) {
+                        return next;
                     }
-                    found
                 }
-                Some(ArchiveRead::Gap { resume: Some(archived) }) if archived > at => archived.min(resume.max(at)),
-                _ => resume,
-            };
-            if follows(at, resume) {
-                at = resume;
-                continue;
             }
-            return Next::Lagged { resume };
         }
+    }
+
+    /// Reads at `position` if there is something, on the calling thread: it may block on the disk.
+    pub fn try_read(&mut self, position: Position) -> Option<Next> {
+        let mut at = position;
+        loop {
+            match self.look(&mut at) {
+                Look::Found(next) => return Some(next),
+                Look::Nothing => return None,
+                Look::Evicted(resume) => {
+                    let index = self.footage.archive().filter(|index| at < index.written()).cloned();
+                    let mut reader = self.reader.take().unwrap_or_default();
+                    let read = index.and_then(|index| reader.read(&index, at).ok());
+                    self.reader = Some(reader);
+                    if let Some(next) = self.take_archive(&mut at, resume, read) {
+                        return Some(next);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is in RAM at `at`.
+    fn look(&mut self, at: &mut Position) -> Look {
+        if let Some(next) = self.take_ahead(*at) {
+            return Look::Found(next);
+        }
+        match self.footage.read_ring(*at) {
+            (Read::Unit { unit, next, .. }, Some(sets)) => {
+                // In RAM again: what was needed to read the disk is not worth keeping.
+                self.reader = None;
+                Look::Found(Next::Unit { unit, sets, next })
+            }
+            (Read::Pending | Read::Unit { .. }, _) => Look::Nothing,
+            (Read::Evicted { resume }, _) => Look::Evicted(resume),
+        }
+    }
+
+    /// Takes what the archive had at `at`; `resume` is where the ring begins. `None`: look again at `at`.
+    fn take_archive(&mut self, at: &mut Position, resume: Position, read: Option<ArchiveRead>) -> Option<Next> {
+        let resume = match read {
+            Some(ArchiveRead::Units { at: found, units, sets }) => {
+                self.ahead = units.into();
+                self.ahead_at = (*at, found);
+                self.ahead_sets = Some(sets);
+                found
+            }
+            Some(ArchiveRead::Gap { resume: Some(archived) }) if archived > *at => archived.min(resume.max(*at)),
+            _ => resume,
+        };
+        if follows(*at, resume) {
+            *at = resume;
+            return None;
+        }
+        Some(Next::Lagged { resume })
     }
 
     fn take_ahead(&mut self, position: Position) -> Option<Next> {
@@ -157,6 +189,15 @@ impl Cursor {
             tokio::time::sleep(RETRY).await;
         }
     }
+}
+
+/// What is in RAM at a position.
+enum Look {
+    Found(Next),
+    /// Nothing yet.
+    Nothing,
+    /// It is gone; the ring begins at the position given.
+    Evicted(Position),
 }
 
 /// Whether `next` is simply what comes after `position`, which stood behind the last unit of its GOP.

@@ -101,16 +101,16 @@ pub struct ArchiveStatus {
 }
 
 impl Footage {
-    /// A log whose next GOP has the number `next_gop`. `archive` and the waker of the thread that writes it go together;
-    /// `at_risk` is how much footage may wait for the disk.
+    /// A log whose next GOP has the number `next_gop`. `wake_disk` wakes the thread that writes `archive`; without it
+    /// whoever runs the recorder looks by itself. `at_risk` is how much footage may wait for the disk.
     pub fn new(
         bounds: Bounds,
         next_gop: u64,
         at_risk: Duration,
-        archive: Option<(Arc<archive::Index>, disk::Waker)>,
+        archive: Option<Arc<archive::Index>>,
+        wake_disk: Option<disk::Waker>,
     ) -> Self {
         let mut ring = Ring::new(bounds, next_gop);
-        let (archive, wake_disk) = archive.unzip();
         ring.set_archived(archive.as_ref().map(|_| Position::start_of(next_gop)));
         let state = State {
             ring,

@@ -80,7 +80,12 @@ async fn run_job(upload: &Upload, job: Job, target: &mut TargetCache, cancel: &C
     match job {
         Job::Continuous => {
             let (mut bookmark, start) = open_bookmark(upload);
-            let start = start.unwrap_or_else(|| upload.footage.live());
+            let start = start.unwrap_or_else(|| {
+                // Kept at once: what is recorded from here on is to be sent, even if nothing is persisted before a crash.
+                let start = upload.footage.live();
+                save(upload, bookmark.as_mut(), start);
+                start
+            });
             upload.footage.set_sent(Some(start));
             let driver = Driver::new(upload, target, start);
             let commit = |position: Position| {

@@ -58,8 +58,9 @@ impl Reader {
             let resume = next.map(Position::start_of);
             let still_there = |open: &&mut OpenSegment| {
                 let same = segment.as_ref().is_some_and(|segment| segment.path == open.segment.path);
-                // A deleted segment is read on as long as the position lies in it.
-                (same || open.holds(position.gop, resume)) && open.at <= position
+                // A deleted segment is read on: then what the index names for its GOPs is an older one, or none.
+                let is_deleted = segment.as_ref().is_none_or(|segment| segment.first_gop < open.segment.first_gop);
+                (same || (is_deleted && position.gop >= open.segment.first_gop)) && open.at <= position
             };
             if self.open.as_mut().filter(|open| still_there(open)).is_none() {
                 self.open = None;
@@ -90,11 +91,6 @@ impl OpenSegment {
         let Ok(init) = scan::init(&file)? else { return Ok(None) };
         let at = Position::start_of(segment.first_gop);
         Ok(Some(Self { file, segment, sets: Arc::new(init.parameter_sets), start: None, offset: init.size, at }))
-    }
-
-    /// Whether `gop` can only be in this segment, given where the next one that is known begins.
-    fn holds(&self, gop: u64, next: Option<Position>) -> bool {
-        gop >= self.segment.first_gop && next.is_none_or(|next| gop < next.gop)
     }
 
     /// The rest of the fragment that holds `position`, or of the first behind it in this file.
