@@ -117,8 +117,8 @@ async fn missing_permission() {
         let is_said = |report: &serde_json::Value| report["upload"]["uploader_status"] == "USER_ERROR";
         let report = rig.agent().until(&name, "refused", PATIENCE, is_said).await;
         let details = report["upload"]["details"].as_str().unwrap_or_default();
-        for word in [format!("kinesisvideo:{action}"), name.clone(), "AccessDeniedException".to_owned()] {
-            assert!(details.contains(&word), "{action}: no `{word}` in: {details}");
+        for word in [&format!("kinesisvideo:{action}"), &name, "AccessDeniedException"] {
+            assert!(details.contains(word), "{action}: no `{word}` in: {details}");
         }
         rig.kvs.clear_faults();
         rig.caught_up(&name, Duration::from_secs(90)).await;
@@ -146,8 +146,7 @@ async fn silent_peers() {
     let fault = rig.kvs.fault(Fault::times(2, kind).on("silent"));
     rig.start();
     rig.suffered(fault, 2, "silent").await;
-    let report = rig.agent().until("silent", "found out", PATIENCE, |report| report["upload"]["silent_peers"] == 2);
-    report.await;
+    rig.agent().until("silent", "found out", PATIENCE, |report| report["upload"]["silent_peers"] == 2).await;
     rig.more_persisted("silent", 2).await;
     let silences = silences(&rig.kvs.stream("silent"));
     // The requirement is 5 s; the rest is for a machine that does other things.

@@ -124,13 +124,21 @@ impl Rig {
         assert!(struck.await.is_some(), "{what}: struck {suffered} times, not {times}");
     }
 
-    /// Waits until the upload of a camera has caught up with its source.
+    /// Waits until the upload of a camera has caught up with its source: what is live has been sent.
     pub(crate) async fn caught_up(&self, camera: &str, timeout: Duration) -> Value {
-        let is_near = |report: &Value| {
-            let upload = &report["upload"];
-            upload["lag_seconds"].as_f64().is_some_and(|lag| lag < 4.0) && upload["state"] == "streaming"
-        };
-        self.agent().until(camera, "caught up", timeout, is_near).await
+        let mut in_a_row = 0;
+        let mut last = None;
+        let found = poll(timeout, async || {
+            let report = self.agent().report(camera).await?;
+            let latest: jiff::Timestamp = report["latest"].as_str()?.parse().ok()?;
+            let sent = self.kvs.stream(camera).fragments.last().and_then(|fragment| fragment.last_ms);
+            let is_near = sent.is_some_and(|sent| latest.as_millisecond() - sent < 700);
+            in_a_row = if is_near && report["upload"]["state"] == "streaming" { in_a_row + 1 } else { 0 };
+            last = Some(report);
+            last.clone().filter(|_| in_a_row >= 3)
+        });
+        let found = found.await;
+        found.unwrap_or_else(|| panic!("{camera}: not caught up within {timeout:?}: {}", agent::pretty(last.as_ref())))
     }
 
     /// Stops the agent, and then everything in the archive is in the stream. Returns the number of pictures and how
