@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 
 use crate::harness::agent::{self, note, text};
 use crate::harness::footage::{archived, assert_stored, assert_well_behaved, segments};

@@ -5,5 +5,7 @@
 
 mod harness;
 mod acks;
+mod cli;
+mod crash;
 mod faults;
 mod sources;

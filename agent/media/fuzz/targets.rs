@@ -1,0 +1,122 @@
+//! What must hold for any bytes. Run by cargo-fuzz, and with made-up bytes by `cargo test`.
+
+use bytes::Bytes;
+use edgecam_media::assembler::{Assembler, Picture};
+use edgecam_media::mp4::{self, FragmentHead};
+use edgecam_media::nal::{LengthPrefixed, NalUnit};
+use edgecam_media::{AccessUnit, Codec, ParameterSets, Timestamp, TrackId, annex_b::Splitter, bmff};
+
+/// All targets, by name.
+pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("annex_b", annex_b),
+    ("assembler", assembler),
+    ("length_prefixed", length_prefixed),
+    ("parameter_sets", parameter_sets),
+    ("mp4", mp4),
+];
+
+fn split(stream: &[u8], piece: usize) -> (Vec<Vec<u8>>, u64) {
+    let mut splitter = Splitter::default();
+    let mut units = Vec::new();
+    stream.chunks(piece.max(1)).for_each(|piece| splitter.push(piece, |unit| units.push(unit.to_vec())));
+    splitter.finish(|unit| units.push(unit.to_vec()));
+    (units, splitter.skipped())
+}
+
+/// However a stream is cut into pieces, the same units come out; put together again, they are the same once more.
+pub(crate) fn annex_b(data: &[u8]) {
+    let Some((&piece, stream)) = data.split_first() else { return };
+    let (units, _) = split(stream, usize::from(piece));
+    assert_eq!(units, split(stream, stream.len()).0);
+    let again: Vec<u8> = units.iter().flat_map(|unit| [&[0, 0, 0, 1], &unit[..]].concat()).collect();
+    assert_eq!(split(&again, 7).0, units);
+}
+
+/// Pictures hold slices and whole NAL units only, begin with an IDR, and come out the same from Annex B and delimited.
+pub(crate) fn assembler(data: &[u8]) {
+    let Some((&piece, stream)) = data.split_first() else { return };
+    let mut assembler = Assembler::default();
+    let mut pictures: Vec<Picture> = Vec::new();
+    for piece in stream.chunks(usize::from(piece).max(1)) {
+        assembler.push_annex_b(piece, (), |picture, ()| pictures.push(picture));
+    }
+    assembler.finish((), |picture, ()| pictures.push(picture));
+    assert!(pictures.first().is_none_or(|picture| picture.is_idr));
+    let mut delimited = Assembler::<()>::default();
+    for picture in &pictures {
+        assert_eq!(picture.is_idr, picture.parameter_sets.is_some());
+        assert!(LengthPrefixed::new(Codec::H264, &picture.data).all(|unit| unit.is_ok()));
+        if let Some(sets) = &picture.parameter_sets {
+            delimited.learn(sets);
+        }
+    }
+    // Delimited bytes are untrusted too.
+    delimited.push_picture(Bytes::copy_from_slice(stream));
+}
+
+/// A walk over lengths never leaves the slice, and accounts for every byte.
+pub(crate) fn length_prefixed(data: &[u8]) {
+    for codec in [Codec::H264, Codec::H265] {
+        let mut total = 0;
+        for unit in LengthPrefixed::new(codec, data) {
+            match unit {
+                Ok(unit) => {
+                    unit.kind();
+                    unit.starts_picture();
+                    total += unit.bytes().len();
+                }
+                Err(error) => assert!(error.length > error.available || error.available < 4),
+            }
+        }
+        assert!(total <= data.len());
+        NalUnit::new(codec, data).map(NalUnit::kind);
+    }
+}
+
+/// What can be read can be written and read again.
+pub(crate) fn parameter_sets(data: &[u8]) {
+    if let Ok(sets) = ParameterSets::from_avc_configuration(data) {
+        assert_eq!(ParameterSets::from_avc_configuration(sets.configuration()), Ok(sets.clone()));
+        sets.codec_string();
+        mp4::init_segment(&sets, Timestamp::EPOCH);
+    }
+    if let Some((&at, rest)) = data.split_first() {
+        let (sps, pps) = rest.split_at(usize::from(at).min(rest.len()));
+        // Any answer will do, as long as there is one.
+        drop(ParameterSets::h264(Bytes::copy_from_slice(sps), vec![Bytes::copy_from_slice(pps)]));
+        drop(edgecam_media::parameter_sets::pps_ids(pps));
+        edgecam_media::parameter_sets::slice_pps_id(sps);
+    }
+}
+
+/// Boxes never read past their end; fragments that are written can be read.
+pub(crate) fn mp4(data: &[u8]) {
+    bmff::boxes(data).for_each(|(_, body)| drop(bmff::boxes(body).count()));
+    drop(mp4::init(data));
+    mp4::random_access(data);
+    if let Ok(Some(fragment)) = mp4::fragment(data) {
+        assert!(!fragment.samples.is_empty());
+        assert!(fragment.data <= data.len() as u64 && fragment.size >= fragment.data);
+    }
+    let units: Vec<AccessUnit> = data
+        .chunks(5)
+        .take(40)
+        .enumerate()
+        .map(|(index, bytes)| AccessUnit {
+            track: TrackId::VIDEO,
+            pts: Timestamp::from_ticks(i64::from(bytes[0]) * 3000),
+            is_idr: index == 0,
+            data: Bytes::copy_from_slice(bytes),
+            parameter_sets: None,
+        })
+        .collect();
+    if units.is_empty() {
+        return;
+    }
+    let mut bytes = FragmentHead::new(1, Timestamp::EPOCH, &units, None).bytes;
+    units.iter().for_each(|unit| bytes.extend_from_slice(&unit.data));
+    let read = mp4::fragment(&bytes).expect("what is written can be read").expect("a fragment");
+    assert_eq!(read.size, bytes.len() as u64);
+    let times = read.samples.iter().map(|sample| Timestamp::EPOCH + sample.time);
+    assert!(times.eq(units.iter().map(|unit| unit.pts)));
+}
