@@ -7,5 +7,7 @@ mod harness;
 mod acks;
 mod cli;
 mod crash;
+mod credentials;
 mod faults;
 mod sources;
+mod web;
