@@ -140,6 +140,7 @@ impl Connected {
             footage: footage.clone(),
             aws: self.aws.clone(),
             control: self.control.clone(),
+            clock: upload::doctor::ClockSkew::default(),
             tls: Arc::default(),
             bookmark: None,
             demand: watch::Sender::default(),

@@ -20,6 +20,7 @@ use crate::footage::bookmark::Bookmark;
 use crate::footage::disk::Disk;
 use crate::footage::{Footage, RecorderSettings, archive, recorder};
 use crate::run::stage::Stage;
+use crate::upload::doctor::{ClockSkew, watch_clock};
 use crate::upload::{self, ControlPlane, Upload};
 
 /// For capture to end after it was told to.
@@ -35,6 +36,7 @@ pub struct Agent {
     cameras: BTreeMap<String, Camera>,
     disk: Disk,
     shared: Shared,
+    clock: Option<(Stage, CancellationToken)>,
     /// When it started.
     pub started: Instant,
 }
@@ -43,6 +45,7 @@ pub struct Agent {
 struct Shared {
     control: Arc<OnceCell<ControlPlane>>,
     tls: Arc<OnceLock<Result<Arc<rustls::ClientConfig>, String>>>,
+    clock: ClockSkew,
 }
 
 /// What runs for one camera. The handles that status and commands need can be cloned.
@@ -76,6 +79,7 @@ impl Agent {
             cameras: BTreeMap::new(),
             disk: Disk::start()?,
             shared: Shared::default(),
+            clock: None,
             started: Instant::now(),
             config: Config { cameras: Vec::new(), ..config.clone() },
         };
@@ -104,11 +108,39 @@ impl Agent {
                 self.cameras.insert(camera.name.clone(), started);
             }
         }
+        let uploads = config.cameras.iter().any(|camera| camera.upload.is_some());
+        if !same_aws || !uploads {
+            self.stop_clock().await;
+        }
+        if uploads && self.clock.is_none() {
+            self.clock = Some(self.start_clock(&config.aws));
+        }
         self.config = config;
+    }
+
+    fn start_clock(&self, aws: &config::Aws) -> (Stage, CancellationToken) {
+        let cancel = CancellationToken::new();
+        let (shared, aws, token) = (self.shared.clone(), aws.clone(), cancel.clone());
+        let make = move || watch_clock(shared.control.clone(), aws.clone(), shared.clock.clone(), token.clone());
+        (Stage::spawn("clock".to_owned(), cancel.clone(), make), cancel)
+    }
+
+    async fn stop_clock(&mut self) {
+        if let Some((stage, cancel)) = self.clock.take() {
+            cancel.cancel();
+            // It may be waiting for the network: there is nothing to finish.
+            stage.end(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// How far the clock is ahead of the service's, in seconds, once that is known.
+    pub fn clock_skew(&self) -> Option<i64> {
+        self.shared.clock.get()
     }
 
     /// Stops capture, drains uploads, finishes the archives.
     pub async fn stop(mut self) {
+        self.stop_clock().await;
         let cameras = std::mem::take(&mut self.cameras).into_values().collect();
         self.end(cameras).await;
         self.disk.stop(DISK_GRACE).await;
@@ -150,6 +182,7 @@ impl Agent {
             footage: footage.clone(),
             aws: aws.clone(),
             control: self.shared.control.clone(),
+            clock: self.shared.clock.clone(),
             tls: self.shared.tls.clone(),
             // Without an archive GOP numbers begin anew with each run: a cursor would point anywhere.
             bookmark: camera.archive.as_ref().filter(|_| has_archive).map(bookmark),

@@ -5,9 +5,11 @@
 
 mod harness;
 mod acks;
+mod cameras;
 mod cli;
 mod crash;
 mod credentials;
+mod disk;
 mod faults;
 mod sources;
 mod web;

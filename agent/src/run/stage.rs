@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Between a panic and the restart.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
@@ -29,8 +30,8 @@ impl Stage {
         #[expect(clippy::disallowed_methods, reason = "this is where stages are made")]
         let task = tokio::spawn(async move {
             loop {
-                // A task of its own, so that its panic becomes a value.
-                let attempt = tokio::spawn(make());
+                // A task of its own, so that its panic becomes a value; it ends with this one.
+                let attempt = AbortOnDropHandle::new(tokio::spawn(make()));
                 match attempt.await {
                     Ok(()) => return,
                     Err(error) => {

@@ -64,6 +64,10 @@ pub fn render(report: &AgentReport) -> String {
     line(format_args!("edgecam_uptime_seconds {}", report.uptime_seconds));
     line(format_args!("# HELP edgecam_panics_total Stages restarted after a panic.\n# TYPE edgecam_panics_total counter"));
     line(format_args!("edgecam_panics_total {}", report.panics));
+    if let Some(skew) = report.clock_skew_seconds {
+        line(format_args!("# HELP edgecam_clock_skew_seconds Ahead of the service.\n# TYPE edgecam_clock_skew_seconds gauge"));
+        line(format_args!("edgecam_clock_skew_seconds {skew}"));
+    }
     for (name, kind, help, value) in METRICS {
         line(format_args!("# HELP {name} {help}.\n# TYPE {name} {kind}"));
         for stream in &report.streams {

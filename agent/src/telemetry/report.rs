@@ -25,6 +25,8 @@ pub struct AgentReport {
     pub uptime_seconds: u64,
     /// Stages that panicked and were restarted.
     pub panics: u64,
+    /// Seconds by which the clock is ahead of the service's, once that is known.
+    pub clock_skew_seconds: Option<i64>,
     /// Cameras that stream.
     pub active_streams: usize,
     /// All cameras.
@@ -171,6 +173,7 @@ pub fn agent(agent: &Agent, now: Timestamp) -> AgentReport {
         thing: agent.config().thing.clone(),
         uptime_seconds: agent.started.elapsed().as_secs(),
         panics: agent.panics(),
+        clock_skew_seconds: agent.clock_skew(),
         active_streams: streams.iter().filter(|stream| stream.state == "streaming").count(),
         streams,
     }

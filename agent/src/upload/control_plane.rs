@@ -25,6 +25,7 @@ use tokio::sync::Mutex;
 
 use super::tls::ca_bundle;
 use crate::config;
+use crate::config::identity::environment;
 
 /// Credentials are fetched anew when less than this is left of them: longer than a session waits before rotating.
 const REFRESH_AHEAD: Duration = Duration::from_secs(300);
@@ -96,6 +97,17 @@ impl ControlPlane {
     /// The region of the streams.
     pub fn region(&self) -> &str {
         &self.region
+    }
+
+    /// Host and port of the control plane.
+    pub fn endpoint(&self) -> (String, u16) {
+        let custom = environment("AWS_ENDPOINT_URL_KINESIS_VIDEO").or_else(|| environment("AWS_ENDPOINT_URL"));
+        let custom = custom.and_then(|text| url::Url::parse(&text).ok());
+        if let Some((host, port)) = custom.and_then(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?))) {
+            return (host, port);
+        }
+        let suffix = if self.region.starts_with("cn-") { ".cn" } else { "" };
+        (format!("kinesisvideo.{}.amazonaws.com{suffix}", self.region), 443)
     }
 
     /// Credentials that are good for a while, from the cache where that has some.

@@ -234,7 +234,10 @@ impl<'a> Driver<'a> {
                 tracing::debug!(camera_name, stream, session = id.0, "session complete");
                 self.upload.status.session_ended(self.delivery.is_up());
             }
-            Report::Failed { fault, retry_in } => {
+            Report::Failed { mut fault, retry_in } => {
+                if let Some(complaint) = self.upload.clock.complaint().filter(|_| fault.class == FaultClass::Credentials) {
+                    fault.message = format!("{complaint} ({})", fault.message);
+                }
                 let failures = self.delivery.stats().failures_in_a_row;
                 self.target.is_doubtful |= match fault.class {
                     FaultClass::Network => failures.is_multiple_of(FAILURES_BEFORE_REFRESH),

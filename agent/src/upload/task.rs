@@ -11,6 +11,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{Driver, End, SharedTls, TargetCache};
+use super::doctor::ClockSkew;
 use super::job::{Demand, Job};
 use super::status::{UploadState, UploadStatus};
 use super::{ControlPlane, tls};
@@ -33,6 +34,8 @@ pub struct Upload {
     pub aws: Aws,
     /// The control plane, made at the first connection and shared by all cameras.
     pub control: Arc<OnceCell<ControlPlane>>,
+    /// How far the clock is off.
+    pub clock: ClockSkew,
     /// TLS, made at the first connection and shared by all cameras.
     pub tls: SharedTls,
     /// Where the cursor is kept; `None` keeps none.

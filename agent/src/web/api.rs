@@ -43,6 +43,7 @@ pub(super) async fn health(State(agent): State<Shared>) -> Response {
         "version": report.version,
         "thing": report.thing,
         "uptime_seconds": report.uptime_seconds,
+        "clock_skew_seconds": report.clock_skew_seconds,
         "active_streams": report.active_streams,
         "streams": report.streams.len(),
     });

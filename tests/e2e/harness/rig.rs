@@ -1,6 +1,7 @@
 //! A test's own world: service, agent, config.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kvs_server::{Config, Credentials, Dump, FaultId, KvsServer, StreamSpec};
@@ -14,7 +15,7 @@ use super::{PATIENCE, Scratch, poll};
 pub(crate) struct Rig {
     // Dropped in this order: the agent first, its directory last.
     pub(crate) agent: Option<Agent>,
-    pub(crate) kvs: KvsServer,
+    pub(crate) kvs: Arc<KvsServer>,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) config: Value,
     pub(crate) port: u16,
@@ -70,7 +71,7 @@ impl Rig {
             cameras.iter().filter_map(name).map(|name| StreamSpec { name, retention_hours: 24 }).collect();
         change(&mut settings);
         let credentials = settings.credentials.first().cloned();
-        let kvs = KvsServer::start(settings).await.expect("the service starts");
+        let kvs = Arc::new(KvsServer::start(settings).await.expect("the service starts"));
         let port = agent::free_port();
         let config = json!({
             "thing": "e2e",
@@ -99,7 +100,10 @@ impl Rig {
     }
 
     pub(crate) fn archive(&self, camera: &str) -> PathBuf {
-        self.scratch.join("state").join(camera)
+        let cameras = self.config["cameras"].as_array().into_iter().flatten();
+        let mut directories = cameras.filter(|other| other["name"] == camera).map(|other| &other["archive"]["directory"]);
+        let given = directories.next().and_then(Value::as_str).map(PathBuf::from);
+        given.unwrap_or_else(|| self.scratch.join("state").join(camera))
     }
 
     /// SIGTERM, with all that has to happen then.
@@ -131,8 +135,9 @@ impl Rig {
         let found = poll(timeout, async || {
             let report = self.agent().report(camera).await?;
             let latest: jiff::Timestamp = report["latest"].as_str()?.parse().ok()?;
-            let sent = self.kvs.stream(camera).fragments.last().and_then(|fragment| fragment.last_ms);
-            let is_near = sent.is_some_and(|sent| latest.as_millisecond() - sent < 700);
+            let begun = self.kvs.stream(camera).fragments.last().map(|fragment| fragment.timecode);
+            // Fragments last a second: the newest has begun.
+            let is_near = begun.is_some_and(|begun| latest.as_millisecond() - begun < 1_300);
             in_a_row = if is_near && report["upload"]["state"] == "streaming" { in_a_row + 1 } else { 0 };
             last = Some(report);
             last.clone().filter(|_| in_a_row >= 3)
