@@ -147,7 +147,7 @@ async fn a_small_disk() {
 #[tokio::test]
 async fn no_space_left() {
     let mut rig = rig("full", json!({ "segment": "2s", "min_free": 0, "on_full": "deny_new_media" })).await;
-    let Some(disk) = Tmpfs::mount(rig.scratch.join("disk"), "size=8m") else { return };
+    let Some(disk) = Tmpfs::mount(rig.scratch.join("disk"), "size=80m") else { return };
     rig.config["cameras"][0]["archive"]["directory"] = json!(disk.0);
     rig.start();
     rig.more_persisted("cam1", 2).await;

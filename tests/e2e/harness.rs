@@ -13,7 +13,6 @@ pub(crate) mod scratch;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use agent::Agent;
 pub(crate) use rig::Rig;
 pub(crate) use scratch::Scratch;
 

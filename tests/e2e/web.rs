@@ -171,7 +171,8 @@ async fn range() {
     rig.agent().until_state("cam1", "streaming").await;
     let report = rig.agent().more_frames("cam1", 180).await;
     let latest: jiff::Timestamp = report["latest"].as_str().and_then(|text| text.parse().ok()).expect("a time");
-    let (start, end) = (latest.as_millisecond() - 9_000, latest.as_millisecond() - 4_000);
+    // Not where a GOP begins: milliseconds are rounded.
+    let (start, end) = (latest.as_millisecond() - 9_480, latest.as_millisecond() - 4_480);
     let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).expect("a time").to_string();
     let ask = async |start: String, end: String| {
         http::post(rig.port, "/streams/cam1/upload", &json!({ "start": start, "end": end })).await.expect("an answer")

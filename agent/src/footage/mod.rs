@@ -166,19 +166,27 @@ impl Footage {
         self.0.lock().ring.newest()
     }
 
-    /// Where the footage of `instant` begins, or the oldest there is.
-    pub fn at(&self, instant: Timestamp) -> Position {
-        let state = self.0.lock();
-        if state.ring.earliest().is_some_and(|earliest| earliest <= instant) {
-            return state.ring.at(instant).unwrap_or_else(|| state.ring.newest());
+    /// The GOP that was being shown at `instant`, or the oldest there is.
+    pub async fn at(&self, instant: Timestamp) -> Position {
+        let in_ram = {
+            let state = self.0.lock();
+            let is_there = state.ring.earliest().is_some_and(|earliest| earliest <= instant);
+            state.ring.at(instant).filter(|_| is_there || self.0.archive.is_none())
+        };
+        if let Some(position) = in_ram {
+            return position;
         }
-        let archived = self.0.archive.as_ref().and_then(|archive| archive.at(instant));
-        archived.or_else(|| state.ring.at(instant)).unwrap_or_else(|| state.ring.newest())
-    }
-
-    /// The oldest footage there is.
-    pub fn oldest(&self) -> Position {
-        self.at(Timestamp::from_ticks(i64::MIN))
+        let archived = match self.0.archive.clone() {
+            Some(index) => tokio::task::spawn_blocking(move || archive::locate(&index, instant)).await.ok(),
+            None => None,
+        };
+        match archived {
+            Some(Ok(Some(position))) => position,
+            _ => {
+                let state = self.0.lock();
+                state.ring.at(instant).unwrap_or_else(|| state.ring.newest())
+            }
+        }
     }
 
     /// Timestamp of the newest picture, also of an earlier run.
@@ -240,3 +248,6 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,15 +26,6 @@ const FAILURES_BEFORE_REFRESH: u64 = 3;
 /// What is left to do when a job ends gets this much time.
 pub(super) const DRAIN: Duration = Duration::from_millis(4_000);
 
-/// Where a job ends.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub(super) struct End {
-    /// At the first picture shown at or after this.
-    pub(super) at: Option<Timestamp>,
-    /// When this much time has passed.
-    pub(super) until: Option<Instant>,
-}
-
 /// What a new connection needs.
 pub(super) struct Connected {
     connection: Connection,
@@ -89,8 +80,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Runs until the job is done or `cancel` is called, then drains. `commit` is told each move of the cursor.
-    pub(super) async fn run(mut self, end: End, cancel: &CancellationToken, mut commit: impl FnMut(Position)) {
+    /// Runs until the first picture shown at or after `end` or until `cancel` is called, then drains. `commit` is told each move of the cursor.
+    pub(super) async fn run(mut self, end: Option<Timestamp>, cancel: &CancellationToken, mut commit: impl FnMut(Position)) {
         let mut cursor = self.upload.footage.cursor();
         let mut drain_until = None;
         loop {
@@ -134,10 +125,10 @@ impl<'a> Driver<'a> {
     }
 
     /// Takes footage; returns whether that was the end of the job.
-    fn footage(&mut self, at: Position, next: Next, end: End) -> bool {
+    fn footage(&mut self, at: Position, next: Next, end: Option<Timestamp>) -> bool {
         let now = Instant::now();
         match next {
-            Next::Unit { unit, .. } if end.at.is_some_and(|end| unit.pts >= end) => {
+            Next::Unit { unit, .. } if end.is_some_and(|end| unit.pts >= end) => {
                 self.delivery.stop(now);
                 return true;
             }
@@ -332,18 +323,16 @@ async fn sleep(deadline: Option<Instant>) {
     }
 }
 
-/// Resolves when the job's time is over. A range that ends in the future is over some time after its end even if the
-/// camera is silent.
-async fn over(end: End, last_read: Option<Timestamp>) {
+/// Resolves some time after the job's end, for a camera that does not deliver a picture to end it.
+async fn over(end: Option<Timestamp>, last_read: Option<Timestamp>) {
     const SILENCE: Duration = Duration::from_secs(10);
-    match (end.until, end.at) {
-        (Some(until), _) => sleep_until(until.into()).await,
-        (None, Some(at)) => {
+    match end {
+        Some(end) => {
             let wall = super::task::wall_clock();
-            let ahead = at.since(wall.max(last_read.unwrap_or(wall))).to_duration();
+            let ahead = end.since(wall.max(last_read.unwrap_or(wall))).to_duration();
             tokio::time::sleep(ahead + SILENCE).await;
         }
-        (None, None) => std::future::pending().await,
+        None => std::future::pending().await,
     }
 }
 

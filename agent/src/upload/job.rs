@@ -29,8 +29,10 @@ pub enum Job {
         /// When the lease ends.
         until: Instant,
     },
-    /// A range of time.
+    /// A range of the past that was asked for.
     Range(Period),
+    /// A period of the schedule. The cursor is kept on disk.
+    Scheduled(Period),
 }
 
 impl Job {
@@ -47,7 +49,7 @@ impl Job {
         }
         let UploadMode::Schedule(schedules) = mode else { return Err(None) };
         match schedule::earliest(schedules, wall) {
-            Some(period) if period.start <= wall => Ok(Self::Range(period)),
+            Some(period) if period.start <= wall => Ok(Self::Scheduled(period)),
             Some(period) => Err(Some(period.start.since(wall).to_duration())),
             None => Err(None),
         }
@@ -73,7 +75,7 @@ mod tests {
         assert_eq!(due(&UploadMode::OnDemand, &lease, eight), Ok(Job::Live { until: now + LEASE }));
         let over = Demand { lease: Some(now), ..none.clone() };
         assert_eq!(due(&UploadMode::OnDemand, &over, eight), Err(None));
-        assert!(matches!(due(&scheduled, &none, eight), Ok(Job::Range(period)) if period.start == eight));
+        assert!(matches!(due(&scheduled, &none, eight), Ok(Job::Scheduled(period)) if period.start == eight));
         let before = Timestamp::from_unix_millis(eight.unix_millis() - 60_000);
         assert_eq!(due(&scheduled, &none, before), Err(Some(Duration::from_secs(60))));
     }

@@ -10,7 +10,7 @@ use edgecam_media::ring::Position;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::driver::{Driver, End, SharedTls, TargetCache};
+use super::driver::{Driver, SharedTls, TargetCache};
 use super::doctor::ClockSkew;
 use super::job::{Demand, Job};
 use super::status::{UploadState, UploadStatus};
@@ -95,14 +95,14 @@ async fn run_job(upload: &Upload, job: Job, target: &mut TargetCache, cancel: &C
                 upload.footage.set_sent(Some(position));
                 save(upload, bookmark.as_mut(), position);
             };
-            driver.run(End::default(), cancel, commit).await;
+            driver.run(None, cancel, commit).await;
         }
         Job::Live { .. } => {
             // Each request extends the lease: the job ends when it has not been extended in time.
             let ended = cancel.child_token();
             let driver = Driver::new(upload, target, upload.footage.live());
             let lease = lease_over(upload.demand.subscribe());
-            let run = driver.run(End::default(), &ended, |_| ());
+            let run = driver.run(None, &ended, |_| ());
             tokio::pin!(run);
             tokio::select! {
                 () = &mut run => {}
@@ -113,9 +113,9 @@ async fn run_job(upload: &Upload, job: Job, target: &mut TargetCache, cancel: &C
             }
         }
         Job::Range(period) => {
-            let start = upload.footage.at(period.start);
+            let start = upload.footage.at(period.start).await;
             let driver = Driver::new(upload, target, start);
-            driver.run(End { at: Some(period.end), until: None }, cancel, |_| ()).await;
+            driver.run(Some(period.end), cancel, |_| ()).await;
             upload.demand.send_if_modified(|demand| {
                 let is_done = demand.range == Some(period) && !cancel.is_cancelled();
                 if is_done {
@@ -123,13 +123,20 @@ async fn run_job(upload: &Upload, job: Job, target: &mut TargetCache, cancel: &C
                 }
                 is_done
             });
-            // A scheduled period that is over before its time (the camera is silent) is not begun again at once.
+        }
+        Job::Scheduled(period) => {
+            let (mut bookmark, left_at) = open_bookmark(upload);
+            let start = upload.footage.at(period.start).await;
+            // After a restart inside the period it goes on where it was.
+            let start = left_at.map_or(start, |left_at| left_at.max(start));
+            let driver = Driver::new(upload, target, start);
+            let commit = |position: Position| save(upload, bookmark.as_mut(), position);
+            driver.run(Some(period.end), cancel, commit).await;
+            // A period that is over before its time, because the camera is silent, is not begun again at once.
             let left = period.end.since(wall_clock()).to_duration();
-            if upload.demand.borrow().range.is_none() && !left.is_zero() && !cancel.is_cancelled() {
-                tokio::select! {
-                    () = cancel.cancelled() => {}
-                    () = tokio::time::sleep(left) => {}
-                }
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = tokio::time::sleep(left) => {}
             }
         }
     }

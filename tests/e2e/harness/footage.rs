@@ -72,7 +72,8 @@ pub(crate) fn assert_stored(archived: &[Packet], record: &StreamRecord) -> (usiz
     for packet in &archived {
         // Milliseconds are rounded here and there.
         let is_same = |other: &Packet| other.hash == packet.hash && (other.ms - packet.ms).abs() <= 2;
-        match stored[at..].iter().take(8).position(|(other, _)| is_same(other)) {
+        let near = stored[at..].iter().take_while(|(other, _)| other.ms <= packet.ms + 2);
+        match near.enumerate().find_map(|(ahead, (other, _))| is_same(other).then_some(ahead)) {
             Some(ahead) => at += ahead + 1,
             None => missing.push((packet.ms, packet.is_key)),
         }

@@ -43,9 +43,8 @@ pub fn export(directory: &Path, start: Timestamp, end: Timestamp, output: &Path)
             }
         }
         position = Position { gop: at.gop, unit: at.unit + units.len() as u32 };
-        gop.extend(units);
+        gop.extend(units.into_iter().filter(|unit| unit.pts < end));
     }
-    gop.retain(|unit| unit.pts < end);
     write_gop(&mut out, &mut gop, None, output, &mut frames)?;
     if let Some(out) = out {
         out.finish()?;

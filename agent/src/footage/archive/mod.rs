@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use edgecam_media::Timestamp;
 use edgecam_media::ring::Position;
 
-pub use reader::{ArchiveRead, Reader};
+pub use reader::{ArchiveRead, Reader, locate};
 pub use recovery::{Recovered, inspect, open};
 pub use writer::{Rotation, Writer};
 

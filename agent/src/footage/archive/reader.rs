@@ -85,6 +85,31 @@ impl Reader {
     }
 }
 
+/// The GOP that was being shown at `instant`, or the first after it. Reads heads only.
+pub fn locate(index: &Index, instant: Timestamp) -> io::Result<Option<Position>> {
+    let Some(begin) = index.at(instant) else { return Ok(None) };
+    let (Some(segment), _) = index.holding(begin.gop) else { return Ok(None) };
+    let Some(mut open) = OpenSegment::open(segment)? else { return Ok(Some(begin)) };
+    let length = open.file.metadata()?.len();
+    let written = index.written();
+    let mut found = begin;
+    while let At::Fragment(fragment) = scan::fragment(&open.file, open.offset, length)? {
+        let start = *open.start.get_or_insert(fragment.start.unwrap_or(open.segment.start));
+        if fragment.samples[0].is_sync {
+            if open.offset > 0 && start + fragment.samples[0].time > instant {
+                break;
+            }
+            found = Position::start_of(if open.at.unit == 0 { open.at.gop } else { open.at.gop + 1 });
+            open.at = Position { gop: found.gop, unit: 1 };
+        }
+        open.offset += fragment.size;
+        if found >= written {
+            return Ok(Some(written));
+        }
+    }
+    Ok(Some(found))
+}
+
 impl OpenSegment {
     fn open(segment: Segment) -> io::Result<Option<Self>> {
         let file = File::open(&segment.path)?;

@@ -8,13 +8,15 @@ pub(crate) mod connection;
 pub(crate) mod head;
 pub(crate) mod transport;
 
+use crate::clock::{format_http_date, now_ms};
 use crate::error::ServiceError;
 
 /// Serialises a response with a body of known length.
 pub(crate) fn response(status: u16, request_id: &str, extra: &[(&str, &str)], body: &str) -> Vec<u8> {
     let mut text = format!(
-        "HTTP/1.1 {status} {}\r\nx-amzn-RequestId: {request_id}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+        "HTTP/1.1 {status} {}\r\nx-amzn-RequestId: {request_id}\r\nDate: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
         reason(status),
+        format_http_date((now_ms() / 1000).cast_signed()),
         body.len()
     );
     for (name, value) in extra {
