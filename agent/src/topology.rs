@@ -98,8 +98,12 @@ impl Agent {
             let new = config.cameras.iter().find(|new| new.name == *name);
             new == Some(&camera.handle.config) && (same_aws || camera.handle.upload.is_none())
         };
-        let gone: Vec<String> =
-            self.cameras.iter().filter(|(name, camera)| !unchanged(name, camera)).map(|(name, _)| name.clone()).collect();
+        let gone: Vec<String> = self
+            .cameras
+            .iter()
+            .filter(|(name, camera)| !unchanged(name, camera))
+            .map(|(name, _)| name.clone())
+            .collect();
         let leaving: Vec<Camera> = gone.iter().filter_map(|name| self.cameras.remove(name)).collect();
         self.end(leaving).await;
         for camera in &config.cameras {

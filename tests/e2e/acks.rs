@@ -42,7 +42,8 @@ async fn error_ids() {
         if disposition == Disposition::Skip {
             // The second GOP, and nothing else.
             let left_out: Vec<_> = archived.drain(15..30).collect();
-            let is_there = |hash: &str, ms: i64| stored(&record).iter().any(|(p, _)| p.hash == hash && (p.ms - ms).abs() <= 2);
+            let is_there =
+                |hash: &str, ms: i64| stored(&record).iter().any(|(p, _)| p.hash == hash && (p.ms - ms).abs() <= 2);
             assert!(!left_out.iter().any(|packet| is_there(&packet.hash, packet.ms)), "{name}: the fragment is there");
             let sent = record.fragments.iter().filter(|fragment| fragment.error.is_some()).count();
             assert_eq!(sent, 1, "{name}: what was refused is not sent again");

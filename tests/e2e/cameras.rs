@@ -64,8 +64,7 @@ async fn wrong_password() {
     let server = RtspServer::start(0, &small(&["--auth", "digest"])).await;
     let mut rig = Rig::new("password", vec![camera("cam1", "rtsp", json!({}))]).await;
     let password = rig.scratch.write("password", "a wrong one");
-    rig.config["cameras"][0]["rtsp"] =
-        json!({ "url": server.url(), "username": "admin", "password_file": password });
+    rig.config["cameras"][0]["rtsp"] = json!({ "url": server.url(), "username": "admin", "password_file": password });
     rig.start();
     let report = rig.agent().until_state("cam1", "auth_failed").await;
     assert_eq!(report["attempts"], 1, "{report:#}");
@@ -74,7 +73,10 @@ async fn wrong_password() {
     let report = rig.agent().until_state("cam1", "auth_failed").await;
     assert_eq!(report["attempts"], 1, "it tries again too soon: {report:#}");
     let log = rig.agent().log();
-    let retry = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|line| line["retry_ms"].as_u64());
+    let retry = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|line| line["retry_ms"].as_u64());
     assert!(retry >= Some(30_000), "the next attempt is in {retry:?} ms");
     assert!(!log.contains("a wrong one"), "the password is in the log");
     rig.stop().await;
@@ -110,7 +112,8 @@ async fn change_of_resolution() {
     found.dedup();
     assert_eq!(found, [(320, 180), (160, 90)], "a segment for each size: {segments:?}");
     let record = rig.kvs.stream("cam1");
-    let tracks: Vec<_> = record.sessions.iter().map(|session| (session.tracks[0].width, session.tracks[0].height)).collect();
+    let tracks: Vec<_> =
+        record.sessions.iter().map(|session| (session.tracks[0].width, session.tracks[0].height)).collect();
     assert_eq!(tracks, [(320, 180), (160, 90)], "a session for each size");
     // The pictures of both sizes can be decoded from what is stored as well as from the archive.
     let mut stored = Vec::new();

@@ -18,7 +18,10 @@ async fn check() {
     let clip = Clip::new(10).file().await;
     let rig = Rig::new("check", vec![looping("good", &clip)]).await;
     let mut broken = rig.environment.clone();
-    broken.iter_mut().filter(|(name, _)| name == "AWS_SECRET_ACCESS_KEY").for_each(|(_, value)| *value = "wrong".to_owned());
+    broken
+        .iter_mut()
+        .filter(|(name, _)| name == "AWS_SECRET_ACCESS_KEY")
+        .for_each(|(_, value)| *value = "wrong".to_owned());
     let dead = camera("dead", "rtsp", json!({ "url": "rtsp://127.0.0.1:1/cam1", "setup_timeout": "2s" }));
     let lost = looping("no-such-stream", &clip);
     let one = async |name: &str, cameras: Value, environment: &[(String, String)], code: i32, words: &[&str]| {
@@ -39,14 +42,24 @@ async fn check() {
     tokio::join!(
         one("good", good.clone(), environment, 0, &["320x180", "stream good: active", "GOP 1.0 s"]),
         one("dead", json!([dead]), environment, 1, &["FAIL  dead: rtsp://127.0.0.1:1/cam1"]),
-        one("lost", json!([lost]), environment, 1, &["FAIL  stream no-such-stream", "does not exist", "create_streams"]),
+        one(
+            "lost",
+            json!([lost]),
+            environment,
+            1,
+            &["FAIL  stream no-such-stream", "does not exist", "create_streams"]
+        ),
         one("secret", good.clone(), &broken, 1, &["FAIL  stream good", "403", "kinesisvideo:DescribeStream"]),
     );
     let path = rig.write_config();
     let path = path.to_string_lossy();
     let output = agent::run(environment, &["check", "--json", "--config", &path], PATIENCE).await;
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)));
-    assert!(report["ok"] == true && report["findings"].as_array().is_some_and(|findings| findings.len() > 4), "{report:#}");
+    let report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)));
+    assert!(
+        report["ok"] == true && report["findings"].as_array().is_some_and(|findings| findings.len() > 4),
+        "{report:#}"
+    );
     let output = agent::run(&[], &["check", "--offline", "--config", &path], PATIENCE).await;
     assert!(output.status.success(), "{}", text(&output));
 }
@@ -57,8 +70,16 @@ async fn wrong_config() {
     let scratch = Scratch::new("config");
     for (name, content, words) in [
         ("typo", "cameras:\n  - name: a\n    test_patern: {}\n", &["line 3", "test_patern", "test_pattern"][..]),
-        ("deep", "cameras:\n  - name: a\n    test_pattern: {}\n    archive:\n      segmnt: 1m\n", &["line 5", "segmnt", "segment"]),
-        ("value", "cameras:\n  - name: a\n    test_pattern: {}\n    archive: {segment: soon}\n", &["line 4", "soon", "10s"]),
+        (
+            "deep",
+            "cameras:\n  - name: a\n    test_pattern: {}\n    archive:\n      segmnt: 1m\n",
+            &["line 5", "segmnt", "segment"],
+        ),
+        (
+            "value",
+            "cameras:\n  - name: a\n    test_pattern: {}\n    archive: {segment: soon}\n",
+            &["line 4", "soon", "10s"],
+        ),
         ("source", "cameras:\n  - name: a\n", &["cameras.a", "no source"]),
         ("syntax", "cameras: [\n", &["syntax.yaml"]),
     ] {
@@ -113,7 +134,11 @@ async fn archive() {
         let hashes = |packets: &[media::Packet]| packets.iter().map(|packet| packet.hash.clone()).collect::<Vec<_>>();
         let found = media::packets(&cut).await;
         assert!((86..=90).contains(&found.len()), "{name}: {}", text(&output));
-        assert!(output.status.success() && text(&output).contains(&format!("{} frames", found.len())), "{}", text(&output));
+        assert!(
+            output.status.success() && text(&output).contains(&format!("{} frames", found.len())),
+            "{}",
+            text(&output)
+        );
         assert_eq!(hashes(&found), hashes(&all[15..15 + found.len()]), "{name}");
         assert_eq!(media::decoded(&cut).await.len(), found.len(), "{name}");
     }
@@ -145,7 +170,8 @@ async fn upload_for_some_seconds() {
     let scratch = Scratch::new("upload");
     let (kvs, credentials) = service(&scratch).await;
     let environment = environment(&kvs, Some(&credentials));
-    let output = agent::run(&environment, &["upload", &clip.to_string_lossy(), "door", "--seconds", "4"], PATIENCE).await;
+    let output =
+        agent::run(&environment, &["upload", &clip.to_string_lossy(), "door", "--seconds", "4"], PATIENCE).await;
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     let record = kvs.stream("door");
@@ -164,7 +190,12 @@ async fn upload_that_is_refused() {
     let (kvs, credentials) = service(&scratch).await;
     let wrong = Credentials::new(credentials.access_key.clone(), "not the secret");
     for (what, credentials, arguments, words) in [
-        ("wrong secret", Some(&wrong), vec!["upload", &*clip, "door"], &["403", "kinesisvideo:DescribeStream", "door"][..]),
+        (
+            "wrong secret",
+            Some(&wrong),
+            vec!["upload", &*clip, "door"],
+            &["403", "kinesisvideo:DescribeStream", "door"][..],
+        ),
         ("no such stream", Some(&credentials), vec!["upload", &*clip, "window"], &["window", "does not exist"]),
         ("no credentials", None, vec!["upload", &*clip, "door"], &["credentials"]),
         ("no such file", Some(&credentials), vec!["upload", "/no/such.mp4", "door"], &["/no/such.mp4"]),

@@ -50,7 +50,8 @@ impl Issuer {
                 kvs.add_credentials(credentials.clone());
                 all.lock().expect("no panic").push(credentials);
                 let (body, kind) = (body.to_string(), "content-type: application/json");
-                let head = format!("HTTP/1.1 200 OK\r\n{kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                let head =
+                    format!("HTTP/1.1 200 OK\r\n{kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
                 // A client that has gone asks again.
                 tcp.write_all(format!("{head}{body}").as_bytes()).await.ok();
             }

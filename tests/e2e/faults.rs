@@ -111,7 +111,8 @@ async fn missing_permission() {
     for (call, action) in [(Call::DescribeStream, "DescribeStream"), (Call::PutMedia, "PutMedia")] {
         let name = format!("forbidden-{action}");
         let mut rig = Rig::new(&name, vec![looping(&name, &clip)]).await;
-        let denied = FaultKind::Http { call, status: 403, error: Some("AccessDeniedException".to_owned()), message: None };
+        let denied =
+            FaultKind::Http { call, status: 403, error: Some("AccessDeniedException".to_owned()), message: None };
         rig.kvs.fault(Fault::always(denied));
         rig.start();
         let is_said = |report: &serde_json::Value| report["upload"]["uploader_status"] == "USER_ERROR";
@@ -181,7 +182,11 @@ async fn outage() {
     let flows = |record: &StreamRecord| record.fragments.len() > fragments;
     rig.kvs.wait_until("outage", PATIENCE, flows).await.expect("footage flows again");
     // The requirement is 5 s; the rest is for a machine that does other things.
-    assert!(returned.elapsed() < Duration::from_millis(6_500), "footage flows {:?} after the return", returned.elapsed());
+    assert!(
+        returned.elapsed() < Duration::from_millis(6_500),
+        "footage flows {:?} after the return",
+        returned.elapsed()
+    );
     rig.caught_up("outage", PATIENCE).await;
     let (pictures, twice) = rig.stop_and_compare(&["outage"]).await[0];
     assert!(twice <= 2 * GOP, "{twice} of {pictures} pictures stored twice");
@@ -195,7 +200,10 @@ async fn slow_link() {
     rig.kvs.fault(Fault::always(FaultKind::Throttle { bits_per_second: 1_000_000 }));
     rig.start();
     rig.more_persisted("slow", 10).await;
-    let report = rig.agent().until("slow", "behind", PATIENCE, |report| report["upload"]["lag_seconds"].as_f64() > Some(8.0)).await;
+    let report = rig
+        .agent()
+        .until("slow", "behind", PATIENCE, |report| report["upload"]["lag_seconds"].as_f64() > Some(8.0))
+        .await;
     assert_eq!(rig.kvs.stream("slow").sessions.len(), 1, "it reconnects on a slow link: {report:#}");
     rig.kvs.clear_faults();
     rig.caught_up("slow", PATIENCE).await;

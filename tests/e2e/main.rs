@@ -3,7 +3,6 @@
 //! Counterparts: the strict stand-in for Kinesis Video Streams (in this process), GStreamer's RTSP server, ffmpeg,
 //! ffprobe, mkvinfo. Whole run: below 8 minutes on two cores; `EDGECAM_LONG=1` makes outages as long as required.
 
-mod harness;
 mod acks;
 mod cameras;
 mod cli;
@@ -11,5 +10,6 @@ mod crash;
 mod credentials;
 mod disk;
 mod faults;
+mod harness;
 mod sources;
 mod web;

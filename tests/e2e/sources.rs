@@ -79,9 +79,12 @@ async fn mkv_file() {
 
 #[tokio::test]
 async fn h264_file() {
-    check("h264", Clip { container: "h264", ..Clip::new(5) }, "file", async |input, _| {
-        json!({ "path": input, "loop": false, "frame_rate": 15 })
-    })
+    check(
+        "h264",
+        Clip { container: "h264", ..Clip::new(5) },
+        "file",
+        async |input, _| json!({ "path": input, "loop": false, "frame_rate": 15 }),
+    )
     .await;
 }
 
@@ -163,9 +166,11 @@ async fn rtsp(test: &str, server: &[&str], settings: impl FnOnce(&RtspServer) ->
 async fn rtsp_over_tcp_with_digest() {
     let scratch = Scratch::new("digest");
     let password = scratch.write("password", "test\n");
-    rtsp("rtsp-tcp", &["--auth", "digest", "--tcp-only"], |server| {
-        json!({ "url": server.url(), "username": "admin", "password_file": password })
-    })
+    rtsp(
+        "rtsp-tcp",
+        &["--auth", "digest", "--tcp-only"],
+        |server| json!({ "url": server.url(), "username": "admin", "password_file": password }),
+    )
     .await;
 }
 

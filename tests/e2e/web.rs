@@ -93,7 +93,10 @@ async fn who_may_ask() {
     let port = rig.port;
     let ask = async |method: &str, fields: &[(&str, &str)]| {
         let path = if method == "GET" { "/streams" } else { "/streams/cam1/live" };
-        http::request(port, method, path, fields, if method == "GET" { "" } else { "{}" }).await.expect("an answer").status
+        http::request(port, method, path, fields, if method == "GET" { "" } else { "{}" })
+            .await
+            .expect("an answer")
+            .status
     };
     let (local, json_type) = (("host", "localhost:1"), ("content-type", "application/json"));
     assert_eq!(ask("GET", &[local]).await, 200);
@@ -138,7 +141,9 @@ async fn lease() {
     rig.agent().until_state("cam1", "streaming").await;
     rig.agent().more_frames("cam1", 45).await;
     assert_eq!(rig.kvs.stream("cam1").attempts.len(), 0, "nobody asked");
-    for (body, status) in [(json!({ "seconds": 0 }), 400), (json!({ "minutes": 1 }), 422), (json!({ "seconds": 100_000 }), 400)] {
+    for (body, status) in
+        [(json!({ "seconds": 0 }), 400), (json!({ "minutes": 1 }), 422), (json!({ "seconds": 100_000 }), 400)]
+    {
         let answer = http::post(rig.port, "/streams/cam1/live", &body).await.expect("an answer");
         assert_eq!(answer.status, status, "{body}: {}", answer.body);
     }

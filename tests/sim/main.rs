@@ -49,5 +49,9 @@ fn nothing_is_lost_whatever_happens() {
     });
     let failed = failed.load(Ordering::Relaxed);
     std::fs::remove_dir_all(&directory).ok();
-    assert_eq!(failed, u64::MAX, "seed {failed} failed; replay: EDGECAM_SIM_SEED={failed} cargo test -p edgecam --test sim");
+    assert_eq!(
+        failed,
+        u64::MAX,
+        "seed {failed} failed; replay: EDGECAM_SIM_SEED={failed} cargo test -p edgecam --test sim"
+    );
 }

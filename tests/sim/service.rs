@@ -173,7 +173,11 @@ impl Request {
 
     fn begin_fragment(&mut self, timecode: i64, mood: &mut Mood, now: Instant) {
         self.close_fragment(mood, now);
-        assert!(self.last_timestamp.is_none_or(|last| timecode > last), "4004: {timecode} after {:?}", self.last_timestamp);
+        assert!(
+            self.last_timestamp.is_none_or(|last| timecode > last),
+            "4004: {timecode} after {:?}",
+            self.last_timestamp
+        );
         self.fragment = Some(Fragment { timecode, latest: timecode, pictures: Vec::new() });
         self.ack("BUFFERING", timecode, mood, now);
     }

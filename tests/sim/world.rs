@@ -172,7 +172,10 @@ impl World {
             3 => self.silent_until = self.soon(15),
             4 => self.slow_until = self.soon(20),
             5 | 6 => {
-                let ids = [4000, 4001, 4002, 4003, 4004, 4005, 4006, 4007, 4008, 4009, 4010, 4011, 4012, 4500, 4507, 5000, 5001, 9999];
+                let ids = [
+                    4000, 4001, 4002, 4003, 4004, 4005, 4006, 4007, 4008, 4009, 4010, 4011, 4012, 4500, 4507, 5000,
+                    5001, 9999,
+                ];
                 self.mood.error = Some(ids[self.rng.usize(0..ids.len())]);
                 self.mood.hides_timecode = self.rng.bool();
             }
@@ -381,7 +384,8 @@ impl World {
     fn check_commit(&mut self, position: Position) {
         assert!(position >= self.committed, "the cursor went back from {:?} to {position:?}", self.committed);
         let missing = |(at, id): &(&Position, &u64)| !self.stored.pictures.contains_key(id) && !self.is_given_up(**at);
-        let missing: Vec<u64> = self.placed.range(self.committed..position).filter(missing).map(|(_, id)| *id).collect();
+        let missing: Vec<u64> =
+            self.placed.range(self.committed..position).filter(missing).map(|(_, id)| *id).collect();
         if !missing.is_empty() {
             // Footage that neither reached the disk nor stayed in RAM is gone; what is on the disk is not.
             let index = self.agent.footage.archive().expect("there is an archive");
@@ -411,7 +415,10 @@ impl World {
             for id in self.placed.range(*from..*end).map(|(_, id)| id) {
                 let known = self.stored.refused.contains_key(id) || self.stored.pictures.contains_key(id);
                 let is_tail = self.placed.range(*from..*end).any(|(_, id)| self.stored.refused.contains_key(id));
-                assert!(known || is_tail, "picture {id}, {from:?} to {end:?}, was given up although the service never refused it");
+                assert!(
+                    known || is_tail,
+                    "picture {id}, {from:?} to {end:?}, was given up although the service never refused it"
+                );
             }
         }
     }

@@ -88,7 +88,8 @@ fn the_pure_crates_stay_pure() {
     ] {
         let text = read(manifest);
         let section = text.split("[dependencies]").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap_or_default();
-        let names = section.lines().filter_map(|line| line.split(['.', ' ', '=']).next()).filter(|name| !name.is_empty());
+        let names =
+            section.lines().filter_map(|line| line.split(['.', ' ', '=']).next()).filter(|name| !name.is_empty());
         let extra: Vec<&str> = names.filter(|name| !allowed.contains(name)).collect();
         assert!(extra.is_empty(), "{manifest} may not depend on {extra:?}");
     }
@@ -142,7 +143,9 @@ fn the_readme_names_every_command() {
     for command in ["run", "check", "upload", "archive", "schema"] {
         assert!(readme.contains(&format!("`edgecam {command}")), "README.md does not mention `edgecam {command}`");
     }
-    for link in readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.contains("://")) {
+    for link in
+        readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.contains("://"))
+    {
         assert!(root().join(link).exists(), "README.md links to {link}, which is not there");
     }
 }

@@ -8,8 +8,11 @@ use edgecam_kvs::{AckEvent, AckParser, Action, Delivery, ResponseReader, Setting
 use edgecam_media::ring::Position;
 use edgecam_media::{AccessUnit, ParameterSets, Timestamp, TrackId};
 
+/// A target: what it is called, and what must not panic.
+type Target = (&'static str, fn(&[u8]));
+
 /// All targets, by name.
-pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[("acks", acks), ("response", response), ("delivery", delivery)];
+pub(crate) const TARGETS: &[Target] = &[("acks", acks), ("response", response), ("delivery", delivery)];
 
 fn parse(data: &[u8], piece: usize) -> Vec<AckEvent> {
     let mut parser = AckParser::default();
@@ -51,12 +54,13 @@ pub(crate) fn response(data: &[u8]) {
 
 /// Whatever the service answers, the cursor stays between where it was and what was sent.
 pub(crate) fn delivery(data: &[u8]) {
+    #[expect(clippy::disallowed_methods, reason = "a virtual clock needs an origin")]
     let now = Instant::now();
     let start = Position::start_of(1);
     let mut delivery = Delivery::new(Settings { start, has_retention: true, seed: 1 }, now);
     let sps = [
-        0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00,
-        0x03, 0x01, 0xe0, 0xf1, 0x83, 0x19, 0x60,
+        0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00,
+        0x00, 0x03, 0x01, 0xe0, 0xf1, 0x83, 0x19, 0x60,
     ];
     let pps = Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
     let Ok(sets) = ParameterSets::h264(Bytes::copy_from_slice(&sps), vec![pps]) else { return };

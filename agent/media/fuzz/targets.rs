@@ -6,8 +6,11 @@ use edgecam_media::mp4::{self, FragmentHead};
 use edgecam_media::nal::{LengthPrefixed, NalUnit};
 use edgecam_media::{AccessUnit, Codec, ParameterSets, Timestamp, TrackId, annex_b::Splitter, bmff};
 
+/// A target: what it is called, and what must not panic.
+type Target = (&'static str, fn(&[u8]));
+
 /// All targets, by name.
-pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub(crate) const TARGETS: &[Target] = &[
     ("annex_b", annex_b),
     ("assembler", assembler),
     ("length_prefixed", length_prefixed),

@@ -177,7 +177,9 @@ pub async fn run(capture: Capture, cancel: CancellationToken) {
                 return;
             }
             // Cameras lock out who tries too often.
-            CaptureState::AuthFailed => pause.failed_with(Duration::from_secs(600), &mut rng).max(Duration::from_secs(30)),
+            CaptureState::AuthFailed => {
+                pause.failed_with(Duration::from_secs(600), &mut rng).max(Duration::from_secs(30))
+            }
             CaptureState::UnsupportedCodec => Duration::from_secs(60),
             _ => pause.failed(&mut rng),
         };

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use edgecam_media::Ticks;
 
-use super::output::{bytes, fail, say};
 use super::EXIT_CONFIG;
+use super::output::{bytes, fail, say};
 use crate::footage::archive::{self, export};
 use crate::upload::schedule::Period;
 
@@ -59,7 +59,12 @@ fn list(directory: &Path) -> ExitCode {
     let segments = found.segments();
     for segment in &segments {
         let name = segment.path.file_name().unwrap_or_default().to_string_lossy();
-        say(format_args!("{}  {:>10}  first GOP {:>8}  {name}", segment.start, bytes(segment.bytes), segment.first_gop));
+        say(format_args!(
+            "{}  {:>10}  first GOP {:>8}  {name}",
+            segment.start,
+            bytes(segment.bytes),
+            segment.first_gop
+        ));
     }
     let (total, count) = found.size();
     say(format_args!("{count} segments, {}", bytes(total)));

@@ -134,7 +134,12 @@ fn disk(findings: &mut Findings, camera: &str, archive: &Archive) {
     match free_bytes(directory) {
         Ok(free) if free <= archive.retention.min_free => {
             let found = format!("{} free, {} are to stay free", bytes(free), bytes(archive.retention.min_free));
-            findings.add(Verdict::Warn, what, found, Some("old footage will be deleted at once, or nothing recorded: see archive.on_full"));
+            findings.add(
+                Verdict::Warn,
+                what,
+                found,
+                Some("old footage will be deleted at once, or nothing recorded: see archive.on_full"),
+            );
         }
         Ok(free) => findings.ok(what, format!("{}, {} free", directory.display(), bytes(free))),
         Err(error) => findings.fail(what, format!("{}: {error}", directory.display()), "check the mount"),
@@ -171,7 +176,9 @@ async fn camera(findings: &mut Findings, camera: &Camera) {
     let Some(sets) = &seen.sets else {
         let (found, advice) = match result {
             Ok(Err(error)) => (error.to_string(), "see the message; try the address in a player such as ffplay"),
-            Ok(Ok(())) | Err(_) => (format!("no picture in {} s", WATCH.as_secs()), "is the camera on, and its stream H.264?"),
+            Ok(Ok(())) | Err(_) => {
+                (format!("no picture in {} s", WATCH.as_secs()), "is the camera on, and its stream H.264?")
+            }
         };
         return findings.fail(what, found, advice);
     };
@@ -204,7 +211,9 @@ async fn camera(findings: &mut Findings, camera: &Camera) {
 async fn aws(findings: &mut Findings, config: &Config) {
     let control = match ControlPlane::new(&config.aws).await {
         Ok(control) => control,
-        Err(fault) => return findings.fail("AWS", fault.to_string(), "set aws.region, or AWS_REGION in the environment"),
+        Err(fault) => {
+            return findings.fail("AWS", fault.to_string(), "set aws.region, or AWS_REGION in the environment");
+        }
     };
     findings.ok("AWS region", control.region());
     if let Err(fault) = control.credentials().await {
@@ -223,7 +232,9 @@ async fn aws(findings: &mut Findings, config: &Config) {
             }
             Err(fault) => {
                 let advice = match fault.class {
-                    FaultClass::Credentials => "allow the role the action named above; if it is the signature, check the clock",
+                    FaultClass::Credentials => {
+                        "allow the role the action named above; if it is the signature, check the clock"
+                    }
                     FaultClass::NotFound => "create the stream, or set aws.create_streams: true",
                     _ => "check the network: outbound TCP 443 must be open",
                 };
@@ -238,11 +249,19 @@ async fn aws(findings: &mut Findings, config: &Config) {
         let what = format!("network to {host}");
         match doctor::clock_skew(&host, port).await {
             Ok(skew) if skew.abs() > doctor::MAX_CLOCK_SKEW_SECONDS => {
-                let found = format!("reached; this machine's clock is {} s {}", skew.abs(), if skew > 0 { "ahead" } else { "behind" });
+                let found = format!(
+                    "reached; this machine's clock is {} s {}",
+                    skew.abs(),
+                    if skew > 0 { "ahead" } else { "behind" }
+                );
                 findings.fail(what, found, "set the clock (timedatectl): AWS refuses requests that are 5 minutes off");
             }
             Ok(skew) => findings.ok(what, format!("DNS, TCP and TLS in order; the clock is {} s off", skew.abs())),
-            Err(fault) => findings.fail(what, fault.to_string(), "check DNS, firewall (outbound TCP 443), proxy and CA certificates"),
+            Err(fault) => findings.fail(
+                what,
+                fault.to_string(),
+                "check DNS, firewall (outbound TCP 443), proxy and CA certificates",
+            ),
         }
     }
 }

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::EXIT_CONFIG;
 use super::output::{fail, say};
 use super::run::serve;
-use super::EXIT_CONFIG;
 use crate::config;
 
 #[derive(Args)]
@@ -22,7 +22,10 @@ pub(super) struct Arguments {
 
 pub(super) async fn main(arguments: Arguments) -> ExitCode {
     if !arguments.listen.ip().is_loopback() {
-        return fail(EXIT_CONFIG, format_args!("--listen: the demo has no token, so it stays on this machine: use 127.0.0.1"));
+        return fail(
+            EXIT_CONFIG,
+            format_args!("--listen: the demo has no token, so it stays on this machine: use 127.0.0.1"),
+        );
     }
     let mut config = match config::demo(arguments.directory.clone()) {
         Ok(config) => config,
@@ -30,7 +33,10 @@ pub(super) async fn main(arguments: Arguments) -> ExitCode {
     };
     config.http = Some(config::Http { listen: arguments.listen, token: None });
     say(format_args!("Status page:  http://{}/", arguments.listen));
-    say(format_args!("Footage:      {}/demo/*.mp4 (any player plays it, while it is written too)", arguments.directory.display()));
+    say(format_args!(
+        "Footage:      {}/demo/*.mp4 (any player plays it, while it is written too)",
+        arguments.directory.display()
+    ));
     say(format_args!("Stop:         Ctrl-C\n"));
     serve(config, None).await
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::output::{bytes, fail, progress, say};
 use super::EXIT_CONFIG;
-use crate::config::{self, Aws};
+use super::output::{bytes, fail, progress, say};
 use crate::config::source::Source;
+use crate::config::{self, Aws};
 use crate::producer::{Connected, Producer};
 use crate::telemetry;
 

@@ -111,7 +111,9 @@ fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Opt
     let key = format!("cameras.{name}");
     let mut sources = Vec::new();
     sources.extend(written.rtsp.map(|s| rtsp(s, &format!("{key}.rtsp"))).transpose()?);
-    sources.extend(written.elementary_stream.map(|s| elementary_stream(s, &format!("{key}.elementary_stream"))).transpose()?);
+    sources.extend(
+        written.elementary_stream.map(|s| elementary_stream(s, &format!("{key}.elementary_stream"))).transpose()?,
+    );
     sources.extend(written.file.map(|s| file(s, &format!("{key}.file"))).transpose()?);
     sources.extend(written.test_pattern.map(|s| test_pattern(&s, &format!("{key}.test_pattern"))).transpose()?);
     let Some(source) = sources.pop() else {
@@ -139,7 +141,13 @@ fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Opt
     Ok(written.enabled.then_some(camera))
 }
 
-fn span(key: &str, name: &str, given: Option<Span>, default: Duration, range: (Duration, Duration)) -> Result<Duration> {
+fn span(
+    key: &str,
+    name: &str,
+    given: Option<Span>,
+    default: Duration,
+    range: (Duration, Duration),
+) -> Result<Duration> {
     let span = given.map_or(default, |span| span.0);
     if span < range.0 || span > range.1 {
         let (least, most) = (humantime::format_duration(range.0), humantime::format_duration(range.1));
@@ -155,7 +163,10 @@ const fn seconds(seconds: u64) -> Duration {
 fn rtsp(written: written::Rtsp, key: &str) -> Result<Source> {
     // The text itself may hold a password: it is not repeated in the message.
     let Ok(mut url) = Url::parse(&written.url) else {
-        return wrong(&format!("{key}.url"), "is not a URL; special characters in user and password are percent-encoded");
+        return wrong(
+            &format!("{key}.url"),
+            "is not a URL; special characters in user and password are percent-encoded",
+        );
     };
     if !matches!(url.scheme(), "rtsp" | "rtsps") || url.host_str().is_none() {
         return wrong(&format!("{key}.url"), "must begin with rtsp:// or rtsps:// and name a host");
@@ -288,16 +299,22 @@ fn archive(written: written::Archive, key: &str, default: &Path) -> Result<Optio
 
 fn upload(written: written::Upload, key: &str, thing: &str, camera: &str) -> Result<Option<Upload>> {
     let template = written.stream.as_deref().unwrap_or("{thing}-{camera}");
-    let stream = identity::stream_name(template, thing, camera).or_else(|error| wrong(&format!("{key}.stream"), error))?;
+    let stream =
+        identity::stream_name(template, thing, camera).or_else(|error| wrong(&format!("{key}.stream"), error))?;
     let mode = match (written.mode.as_deref(), written.schedule.is_empty()) {
         (Some("off"), _) => return Ok(None),
         (None | Some("continuous"), true) => UploadMode::Continuous,
         (Some("on_demand"), true) => UploadMode::OnDemand,
         (None | Some("schedule"), false) => UploadMode::Schedule(schedule(written.schedule, key)?),
         (Some("schedule"), true) => return wrong(&format!("{key}.schedule"), "the mode `schedule` needs one"),
-        (Some("continuous" | "on_demand"), false) => return wrong(&format!("{key}.mode"), "a schedule needs the mode `schedule`"),
+        (Some("continuous" | "on_demand"), false) => {
+            return wrong(&format!("{key}.mode"), "a schedule needs the mode `schedule`");
+        }
         (Some(other), _) => {
-            return wrong(&format!("{key}.mode"), format_args!("`{other}` is not continuous, on_demand, schedule or off"));
+            return wrong(
+                &format!("{key}.mode"),
+                format_args!("`{other}` is not continuous, on_demand, schedule or off"),
+            );
         }
     };
     Ok(Some(Upload { stream, mode }))

@@ -74,7 +74,11 @@ pub fn stream_name(template: &str, thing: &str, camera: &str) -> Result<String, 
             "camera" => name.push_str(camera),
             "serial" => name.push_str(&serial().ok_or("this device has no usable serial number: write it out")?),
             "user" => name.push_str(&user().ok_or("the user is not known here: write it out")?),
-            other => return Err(format!("`{{{other}}}` is not known; known are {{thing}}, {{serial}}, {{camera}}, {{user}}")),
+            other => {
+                return Err(format!(
+                    "`{{{other}}}` is not known; known are {{thing}}, {{serial}}, {{camera}}, {{user}}"
+                ));
+            }
         }
         rest = after;
     }
@@ -82,7 +86,9 @@ pub fn stream_name(template: &str, thing: &str, camera: &str) -> Result<String, 
     let is_legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     match name.chars().find(|c| !is_legal(*c)) {
         Some(c) => Err(format!("`{name}` holds `{c}`; a stream name has letters, digits, `_`, `.` and `-`")),
-        None if name.is_empty() || name.len() > 256 => Err(format!("a stream name has 1 to 256 characters, not {}", name.len())),
+        None if name.is_empty() || name.len() > 256 => {
+            Err(format!("a stream name has 1 to 256 characters, not {}", name.len()))
+        }
         None => Ok(name),
     }
 }

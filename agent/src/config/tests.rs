@@ -52,7 +52,10 @@ fn passwords_never_show() {
     let config = parse(text).expect("valid");
     assert!(!format!("{config:?}").contains("cret"));
     let Source::Rtsp(rtsp) = &config.cameras[0].source else { panic!("rtsp") };
-    assert_eq!(rtsp.credentials.as_ref().map(|c| (c.username.as_str(), c.password.expose())), Some(("admin", "s#cret")));
+    assert_eq!(
+        rtsp.credentials.as_ref().map(|c| (c.username.as_str(), c.password.expose())),
+        Some(("admin", "s#cret"))
+    );
     let message = error("cameras:\n  - name: a\n    rtsp: {url: 'http://admin:secret@10.0.0.7/1'}\n");
     assert!(!message.contains("secret"), "{message}");
 }

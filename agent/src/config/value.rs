@@ -20,7 +20,9 @@ impl<'de> Deserialize<'de> for Span {
         let text = String::deserialize(deserializer)?;
         let parsed = humantime::parse_duration(text.trim());
         parsed.map(Self).map_err(|error| {
-            de::Error::custom(format!("`{text}` is no span of time ({error}); write a number and a unit, such as 10s, 5m, 1h or 30days"))
+            de::Error::custom(format!(
+                "`{text}` is no span of time ({error}); write a number and a unit, such as 10s, 5m, 1h or 30days"
+            ))
         })
     }
 }
@@ -42,7 +44,9 @@ impl<'de> Deserialize<'de> for Size {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
                 let parsed = text.parse::<bytesize::ByteSize>();
                 parsed.map(|size| Size(size.as_u64())).map_err(|_| {
-                    de::Error::custom(format!("`{text}` is no size; write a number and a unit, such as 512 MiB or 20 GB"))
+                    de::Error::custom(format!(
+                        "`{text}` is no size; write a number and a unit, such as 512 MiB or 20 GB"
+                    ))
                 })
             }
         }

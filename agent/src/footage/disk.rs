@@ -108,7 +108,9 @@ fn run(shared: &Shared) {
                 Command::Add(recorder) => recorders.push(*recorder),
                 Command::Remove(camera, done) => {
                     let matches = |recorder: &Recorder| recorder.camera() == camera;
-                    recorders.extract_if(.., |recorder| matches(recorder)).for_each(|mut recorder| finish(&mut recorder));
+                    recorders
+                        .extract_if(.., |recorder| matches(recorder))
+                        .for_each(|mut recorder| finish(&mut recorder));
                     // Whoever asked may have stopped waiting.
                     done.send(()).ok();
                 }

@@ -92,7 +92,13 @@ impl Recorder {
     }
 
     /// Writes what is due, or everything with `flush`. Returns when it wants to be called again at the latest.
-    pub fn pump(&mut self, now: Instant, wall: Timestamp, free: impl FnOnce() -> io::Result<u64>, flush: bool) -> Option<Instant> {
+    pub fn pump(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        free: impl FnOnce() -> io::Result<u64>,
+        flush: bool,
+    ) -> Option<Instant> {
         if self.retry_at.is_some_and(|at| now < at) && !flush {
             return self.retry_at;
         }
@@ -181,7 +187,8 @@ impl Recorder {
     }
 
     fn sync_due(&mut self, now: Instant, flush: bool) -> io::Result<()> {
-        let due = self.unsynced_since.is_some_and(|since| now.saturating_duration_since(since) >= self.settings.at_risk);
+        let due =
+            self.unsynced_since.is_some_and(|since| now.saturating_duration_since(since) >= self.settings.at_risk);
         if due || (flush && self.unsynced_since.is_some()) {
             self.unsynced_since = None;
             self.writer.sync()?;
@@ -189,7 +196,12 @@ impl Recorder {
         Ok(())
     }
 
-    fn housekeeping(&mut self, now: Instant, wall: Timestamp, free: impl FnOnce() -> io::Result<u64>) -> io::Result<()> {
+    fn housekeeping(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        free: impl FnOnce() -> io::Result<u64>,
+    ) -> io::Result<()> {
         if self.next_housekeeping.is_some_and(|at| now < at) {
             return Ok(());
         }
@@ -243,7 +255,9 @@ impl Recorder {
         }
         let camera_name = &self.settings.camera;
         match &new {
-            RecorderState::Failed(error) => tracing::error!(camera_name, %error, "recording has failed; live upload goes on"),
+            RecorderState::Failed(error) => {
+                tracing::error!(camera_name, %error, "recording has failed; live upload goes on")
+            }
             RecorderState::Full => tracing::error!(camera_name, "the archive is full: nothing new is recorded"),
             RecorderState::Recording => tracing::info!(camera_name, "recording"),
             RecorderState::Off => {}

@@ -17,7 +17,8 @@ pub fn init(level: tracing::Level) {
         let layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(io::stderr);
         registry.with(layer).try_init()
     } else {
-        let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false).with_writer(io::stderr);
+        let layer =
+            tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false).with_writer(io::stderr);
         registry.with(layer).try_init()
     };
     if let Err(error) = result {

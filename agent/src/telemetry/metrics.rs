@@ -15,28 +15,66 @@ const METRICS: &[(&str, &str, &str, Value)] = &[
     ("edgecam_gops_total", "counter", "GOPs begun", |s| Some(s.gops as f64)),
     ("edgecam_lost_packets_total", "counter", "RTP packets lost", |s| Some(s.lost.packets as f64)),
     ("edgecam_late_frames_total", "counter", "Frames dropped as late or stale", |s| Some(s.lost.late as f64)),
-    ("edgecam_malformed_nal_units_total", "counter", "NAL units that break the syntax", |s| Some(s.lost.malformed as f64)),
-    ("edgecam_skipped_to_idr_total", "counter", "Pictures left out while waiting for an IDR", |s| Some(s.lost.skipped_to_idr as f64)),
-    ("edgecam_garbage_bytes_total", "counter", "Bytes that belong to no NAL unit", |s| Some(s.lost.garbage_bytes as f64)),
-    ("edgecam_not_archived_total", "counter", "Pictures that left RAM before the disk had them", |s| Some(s.lost.not_archived as f64)),
+    ("edgecam_malformed_nal_units_total", "counter", "NAL units that break the syntax", |s| {
+        Some(s.lost.malformed as f64)
+    }),
+    ("edgecam_skipped_to_idr_total", "counter", "Pictures left out while waiting for an IDR", |s| {
+        Some(s.lost.skipped_to_idr as f64)
+    }),
+    ("edgecam_garbage_bytes_total", "counter", "Bytes that belong to no NAL unit", |s| {
+        Some(s.lost.garbage_bytes as f64)
+    }),
+    ("edgecam_not_archived_total", "counter", "Pictures that left RAM before the disk had them", |s| {
+        Some(s.lost.not_archived as f64)
+    }),
     ("edgecam_ring_bytes", "gauge", "Footage in RAM", |s| Some(s.ring_bytes as f64)),
-    ("edgecam_archive_ok", "gauge", "1 while the recorder works", |s| s.archive.as_ref().map(|a| f64::from(a.recorder_status == "SUCCESS"))),
+    ("edgecam_archive_ok", "gauge", "1 while the recorder works", |s| {
+        s.archive.as_ref().map(|a| f64::from(a.recorder_status == "SUCCESS"))
+    }),
     ("edgecam_archive_bytes", "gauge", "Footage on disk", |s| s.archive.as_ref().map(|a| a.bytes as f64)),
     ("edgecam_archive_segments", "gauge", "Segment files", |s| s.archive.as_ref().map(|a| a.segments as f64)),
-    ("edgecam_upload_ok", "gauge", "1 while the last attempt did not fail", |s| s.upload.as_ref().map(|u| f64::from(u.uploader_status == "SUCCESS"))),
-    ("edgecam_upload_streaming", "gauge", "1 while a session takes footage", |s| s.upload.as_ref().map(|u| f64::from(u.state == "streaming"))),
-    ("edgecam_upload_lag_seconds", "gauge", "From the newest persisted picture to the newest", |s| s.upload.as_ref().and_then(|u| u.lag_seconds)),
-    ("edgecam_putmedia_attempts_total", "counter", "PutMedia attempts", |s| s.upload.as_ref().map(|u| u.stats.attempts as f64)),
-    ("edgecam_putmedia_sessions_total", "counter", "PutMedia connections made", |s| s.upload.as_ref().map(|u| u.stats.sessions as f64)),
-    ("edgecam_putmedia_failures_total", "counter", "Attempts and sessions that failed", |s| s.upload.as_ref().map(|u| u.stats.failures as f64)),
-    ("edgecam_silent_peers_total", "counter", "Connections given up for silence", |s| s.upload.as_ref().map(|u| u.stats.silent_peers as f64)),
-    ("edgecam_sent_bytes_total", "counter", "Bytes sent to KVS", |s| s.upload.as_ref().map(|u| u.stats.bytes_sent as f64)),
-    ("edgecam_fragments_total", "counter", "Fragments begun", |s| s.upload.as_ref().map(|u| u.stats.fragments_begun as f64)),
-    ("edgecam_fragments_in_flight", "gauge", "Fragments not yet persisted", |s| s.upload.as_ref().map(|u| u.stats.fragments_in_flight as f64)),
-    ("edgecam_fragments_resent_total", "counter", "Fragments that had to be sent again", |s| s.upload.as_ref().map(|u| u.stats.fragments_to_resend as f64)),
-    ("edgecam_fragments_skipped_total", "counter", "Fragments KVS refused for good", |s| s.upload.as_ref().map(|u| u.stats.fragments_skipped as f64)),
-    ("edgecam_fragments_without_idr_total", "counter", "Fragments of a GOP that is too long", |s| s.upload.as_ref().map(|u| u.stats.fragments_without_idr as f64)),
-    ("edgecam_upload_lagged_total", "counter", "Times footage was gone before it was sent", |s| s.upload.as_ref().map(|u| u.stats.lagged as f64)),
+    ("edgecam_upload_ok", "gauge", "1 while the last attempt did not fail", |s| {
+        s.upload.as_ref().map(|u| f64::from(u.uploader_status == "SUCCESS"))
+    }),
+    ("edgecam_upload_streaming", "gauge", "1 while a session takes footage", |s| {
+        s.upload.as_ref().map(|u| f64::from(u.state == "streaming"))
+    }),
+    ("edgecam_upload_lag_seconds", "gauge", "From the newest persisted picture to the newest", |s| {
+        s.upload.as_ref().and_then(|u| u.lag_seconds)
+    }),
+    ("edgecam_putmedia_attempts_total", "counter", "PutMedia attempts", |s| {
+        s.upload.as_ref().map(|u| u.stats.attempts as f64)
+    }),
+    ("edgecam_putmedia_sessions_total", "counter", "PutMedia connections made", |s| {
+        s.upload.as_ref().map(|u| u.stats.sessions as f64)
+    }),
+    ("edgecam_putmedia_failures_total", "counter", "Attempts and sessions that failed", |s| {
+        s.upload.as_ref().map(|u| u.stats.failures as f64)
+    }),
+    ("edgecam_silent_peers_total", "counter", "Connections given up for silence", |s| {
+        s.upload.as_ref().map(|u| u.stats.silent_peers as f64)
+    }),
+    ("edgecam_sent_bytes_total", "counter", "Bytes sent to KVS", |s| {
+        s.upload.as_ref().map(|u| u.stats.bytes_sent as f64)
+    }),
+    ("edgecam_fragments_total", "counter", "Fragments begun", |s| {
+        s.upload.as_ref().map(|u| u.stats.fragments_begun as f64)
+    }),
+    ("edgecam_fragments_in_flight", "gauge", "Fragments not yet persisted", |s| {
+        s.upload.as_ref().map(|u| u.stats.fragments_in_flight as f64)
+    }),
+    ("edgecam_fragments_resent_total", "counter", "Fragments that had to be sent again", |s| {
+        s.upload.as_ref().map(|u| u.stats.fragments_to_resend as f64)
+    }),
+    ("edgecam_fragments_skipped_total", "counter", "Fragments KVS refused for good", |s| {
+        s.upload.as_ref().map(|u| u.stats.fragments_skipped as f64)
+    }),
+    ("edgecam_fragments_without_idr_total", "counter", "Fragments of a GOP that is too long", |s| {
+        s.upload.as_ref().map(|u| u.stats.fragments_without_idr as f64)
+    }),
+    ("edgecam_upload_lagged_total", "counter", "Times footage was gone before it was sent", |s| {
+        s.upload.as_ref().map(|u| u.stats.lagged as f64)
+    }),
 ];
 
 /// Ack kinds, as values of a label.
@@ -62,10 +100,14 @@ pub fn render(report: &AgentReport) -> String {
     line(format_args!("edgecam_info{{version=\"{}\",thing=\"{}\"}} 1", report.version, escape(&report.thing)));
     line(format_args!("# HELP edgecam_uptime_seconds Since the start.\n# TYPE edgecam_uptime_seconds gauge"));
     line(format_args!("edgecam_uptime_seconds {}", report.uptime_seconds));
-    line(format_args!("# HELP edgecam_panics_total Stages restarted after a panic.\n# TYPE edgecam_panics_total counter"));
+    line(format_args!(
+        "# HELP edgecam_panics_total Stages restarted after a panic.\n# TYPE edgecam_panics_total counter"
+    ));
     line(format_args!("edgecam_panics_total {}", report.panics));
     if let Some(skew) = report.clock_skew_seconds {
-        line(format_args!("# HELP edgecam_clock_skew_seconds Ahead of the service.\n# TYPE edgecam_clock_skew_seconds gauge"));
+        line(format_args!(
+            "# HELP edgecam_clock_skew_seconds Ahead of the service.\n# TYPE edgecam_clock_skew_seconds gauge"
+        ));
         line(format_args!("edgecam_clock_skew_seconds {skew}"));
     }
     for (name, kind, help, value) in METRICS {

@@ -201,7 +201,9 @@ pub fn stream(camera: &CameraHandle) -> StreamReport {
         (Some(archive), _) => {
             let (recorder_status, details) = match &archive.recorder {
                 RecorderState::Recording | RecorderState::Off => ("SUCCESS", None),
-                RecorderState::Full => ("USER_ERROR", Some("the archive is full and nothing may be deleted".to_owned())),
+                RecorderState::Full => {
+                    ("USER_ERROR", Some("the archive is full and nothing may be deleted".to_owned()))
+                }
                 RecorderState::Failed(error) => ("SYSTEM_ERROR", Some(error.clone())),
             };
             let earliest = archive.earliest.map(|time| time.to_string());
@@ -238,7 +240,9 @@ fn upload(camera: &CameraHandle, latest: Option<Timestamp>) -> Option<UploadRepo
     let upload = camera.upload.as_ref()?;
     let status = upload.status.get();
     let (uploader_status, details) = match &status.state {
-        UploadState::Failing { class: "credentials" | "not_found" | "refused", message, .. } => ("USER_ERROR", Some(message)),
+        UploadState::Failing { class: "credentials" | "not_found" | "refused", message, .. } => {
+            ("USER_ERROR", Some(message))
+        }
         UploadState::Failing { message, .. } => ("SYSTEM_ERROR", Some(message)),
         UploadState::Idle | UploadState::Connecting | UploadState::Streaming => ("SUCCESS", None),
     };

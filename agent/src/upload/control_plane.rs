@@ -61,12 +61,17 @@ impl ControlPlane {
             return Err(misconfigured("no AWS region: set aws.region in the config, or AWS_REGION".to_owned()));
         };
         let http = http_client().map_err(misconfigured)?;
-        let chain_config = ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(http.clone());
+        let chain_config =
+            ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(http.clone());
         let ecs = EcsCredentialsProvider::builder().configure(&chain_config).build();
-        let mut chain = CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
-            .or_else("Profile", ProfileFileCredentialsProvider::builder().configure(&chain_config).build())
-            .or_else("WebIdentityToken", WebIdentityTokenCredentialsProvider::builder().configure(&chain_config).build())
-            .or_else("Container", ecs);
+        let mut chain =
+            CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
+                .or_else("Profile", ProfileFileCredentialsProvider::builder().configure(&chain_config).build())
+                .or_else(
+                    "WebIdentityToken",
+                    WebIdentityTokenCredentialsProvider::builder().configure(&chain_config).build(),
+                )
+                .or_else("Container", ecs);
         if aws.use_instance_metadata {
             let imds = ImdsCredentialsProvider::builder().configure(&chain_config).build();
             chain = chain.or_else("InstanceMetadata", imds);
@@ -103,7 +108,9 @@ impl ControlPlane {
     pub fn endpoint(&self) -> (String, u16) {
         let custom = environment("AWS_ENDPOINT_URL_KINESIS_VIDEO").or_else(|| environment("AWS_ENDPOINT_URL"));
         let custom = custom.and_then(|text| url::Url::parse(&text).ok());
-        if let Some((host, port)) = custom.and_then(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?))) {
+        if let Some((host, port)) =
+            custom.and_then(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?)))
+        {
             return (host, port);
         }
         let suffix = if self.region.starts_with("cn-") { ".cn" } else { "" };
@@ -117,7 +124,8 @@ impl ControlPlane {
             return Ok(credentials.clone());
         }
         let credentials = self.provider.provide_credentials().await.map_err(|error| {
-            let advice = "no AWS credentials could be had from environment, profile, web identity or container (Greengrass)";
+            let advice =
+                "no AWS credentials could be had from environment, profile, web identity or container (Greengrass)";
             Fault::new(FaultClass::Credentials, format!("{advice}: {}", DisplayErrorContext(&error)))
         })?;
         *cached = Some(credentials.clone());

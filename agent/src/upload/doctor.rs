@@ -34,7 +34,9 @@ impl ClockSkew {
         let skew = self.get().filter(|skew| skew.abs() > MAX_CLOCK_SKEW_SECONDS)?;
         let way = if skew > 0 { "ahead" } else { "behind" };
         let seconds = skew.abs();
-        Some(format!("this machine's clock is {seconds} s {way}: AWS refuses requests that are 5 minutes off; set the clock"))
+        Some(format!(
+            "this machine's clock is {seconds} s {way}: AWS refuses requests that are 5 minutes off; set the clock"
+        ))
     }
 }
 

@@ -81,7 +81,12 @@ impl<'a> Driver<'a> {
     }
 
     /// Runs until the first picture shown at or after `end` or until `cancel` is called, then drains. `commit` is told each move of the cursor.
-    pub(super) async fn run(mut self, end: Option<Timestamp>, cancel: &CancellationToken, mut commit: impl FnMut(Position)) {
+    pub(super) async fn run(
+        mut self,
+        end: Option<Timestamp>,
+        cancel: &CancellationToken,
+        mut commit: impl FnMut(Position),
+    ) {
         let mut cursor = self.upload.footage.cursor();
         let mut drain_until = None;
         loop {
@@ -146,7 +151,12 @@ impl<'a> Driver<'a> {
             }
             Next::Lagged { resume } => {
                 let camera_name = &self.upload.camera;
-                tracing::warn!(camera_name, from = at.gop, to = resume.gop, "footage is gone before it could be uploaded");
+                tracing::warn!(
+                    camera_name,
+                    from = at.gop,
+                    to = resume.gop,
+                    "footage is gone before it could be uploaded"
+                );
                 self.delivery.lagged(resume, now);
             }
         }
@@ -188,7 +198,8 @@ impl<'a> Driver<'a> {
                 Action::Connect { session, start } => {
                     self.upload.status.connecting();
                     let cached = self.target.found.as_ref();
-                    let is_fresh = |(_, found): &&(Target, Instant)| !self.target.is_doubtful && found.elapsed() < TARGET_LIFE;
+                    let is_fresh =
+                        |(_, found): &&(Target, Instant)| !self.target.is_doubtful && found.elapsed() < TARGET_LIFE;
                     let usable = cached.filter(is_fresh).map(|(target, _)| target.clone());
                     let fallback = cached.map(|(target, _)| target.clone());
                     self.connecting = Some((session, Box::pin(connect(self.upload.clone(), usable, fallback, start))));
@@ -201,7 +212,11 @@ impl<'a> Driver<'a> {
                 }
                 Action::Commit(position) => {
                     let mut until = None;
-                    while self.gops.front().is_some_and(|(gop, _)| *gop < position.gop || (*gop == position.gop && position.unit > 0)) {
+                    while self
+                        .gops
+                        .front()
+                        .is_some_and(|(gop, _)| *gop < position.gop || (*gop == position.gop && position.unit > 0))
+                    {
                         until = self.gops.pop_front().map(|(_, pts)| pts);
                     }
                     self.upload.status.committed(position, until);
@@ -226,7 +241,9 @@ impl<'a> Driver<'a> {
                 self.upload.status.session_ended(self.delivery.is_up());
             }
             Report::Failed { mut fault, retry_in } => {
-                if let Some(complaint) = self.upload.clock.complaint().filter(|_| fault.class == FaultClass::Credentials) {
+                if let Some(complaint) =
+                    self.upload.clock.complaint().filter(|_| fault.class == FaultClass::Credentials)
+                {
                     fault.message = format!("{complaint} ({})", fault.message);
                 }
                 let failures = self.delivery.stats().failures_in_a_row;
@@ -253,12 +270,25 @@ impl<'a> Driver<'a> {
             }
             Report::Skipped { from, end, error } => {
                 let (from, end, name, advice) = (from.gop, end.gop, error.name(), error.advice());
-                tracing::error!(camera_name, stream, from, end, error = name, advice, "KVS refuses footage; it stays in the archive");
+                tracing::error!(
+                    camera_name,
+                    stream,
+                    from,
+                    end,
+                    error = name,
+                    advice,
+                    "KVS refuses footage; it stays in the archive"
+                );
             }
             Report::LongGop => {
                 if self.upload.status.long_gop() {
                     let advice = "set the camera's I-frame interval to 1 to 5 s";
-                    tracing::warn!(camera_name, stream, advice, "a GOP is longer than the 10 s KVS allows for a fragment; it is uploaded in pieces");
+                    tracing::warn!(
+                        camera_name,
+                        stream,
+                        advice,
+                        "a GOP is longer than the 10 s KVS allows for a fragment; it is uploaded in pieces"
+                    );
                 }
             }
         }
@@ -266,7 +296,12 @@ impl<'a> Driver<'a> {
 }
 
 /// Endpoint, credentials, connection and signature for one PutMedia request.
-async fn connect(upload: Upload, usable: Option<Target>, fallback: Option<Target>, start: Timestamp) -> Result<Connected, Fault> {
+async fn connect(
+    upload: Upload,
+    usable: Option<Target>,
+    fallback: Option<Target>,
+    start: Timestamp,
+) -> Result<Connected, Fault> {
     let control = upload.control.get_or_try_init(|| ControlPlane::new(&upload.aws)).await?;
     let target = match usable {
         Some(target) => target,

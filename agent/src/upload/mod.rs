@@ -4,8 +4,8 @@
 
 mod connection;
 mod control_plane;
-mod driver;
 pub mod doctor;
+mod driver;
 mod job;
 pub mod schedule;
 mod status;

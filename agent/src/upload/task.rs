@@ -10,8 +10,8 @@ use edgecam_media::ring::Position;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::driver::{Driver, SharedTls, TargetCache};
 use super::doctor::ClockSkew;
+use super::driver::{Driver, SharedTls, TargetCache};
 use super::job::{Demand, Job};
 use super::status::{UploadState, UploadStatus};
 use super::{ControlPlane, tls};
@@ -181,7 +181,11 @@ fn save(upload: &Upload, bookmark: Option<&mut Bookmark>, position: Position) {
             && let Some(error) = error
         {
             let camera_name = &upload.camera;
-            tracing::error!(camera_name, error, "the upload cursor cannot be saved; after a restart footage may be sent twice");
+            tracing::error!(
+                camera_name,
+                error,
+                "the upload cursor cannot be saved; after a restart footage may be sent twice"
+            );
         }
     }
 }

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use crate::host::wall_clock;
-use crate::telemetry::report::{self, AgentReport, StreamReport};
 use crate::telemetry::metrics as prometheus;
+use crate::telemetry::report::{self, AgentReport, StreamReport};
 use crate::topology::CameraHandle;
 use crate::upload::{LEASE, schedule::Period};
 
@@ -23,7 +23,8 @@ async fn report(agent: &Shared) -> Option<AgentReport> {
 }
 
 async fn camera(agent: &Shared, name: &str) -> Result<CameraHandle, (StatusCode, Json<Value>)> {
-    let found = agent.read().await.as_ref().and_then(|agent| agent.cameras().into_iter().find(|c| c.config.name == name));
+    let found =
+        agent.read().await.as_ref().and_then(|agent| agent.cameras().into_iter().find(|c| c.config.name == name));
     found.ok_or_else(|| error(StatusCode::NOT_FOUND, format!("there is no camera `{name}`")))
 }
 
@@ -54,7 +55,8 @@ pub(super) async fn health(State(agent): State<Shared>) -> Response {
 pub(super) async fn health_stream(State(agent): State<Shared>) -> Response {
     let streams = report(&agent).await.map(|report| report.streams).unwrap_or_default();
     let is_well = streams.iter().all(|stream| stream.state == "streaming" || stream.state == "ended");
-    let brief = |stream: &StreamReport| (stream.camera_id.clone(), json!({ "state": stream.state, "error": stream.error }));
+    let brief =
+        |stream: &StreamReport| (stream.camera_id.clone(), json!({ "state": stream.state, "error": stream.error }));
     let body: serde_json::Map<String, Value> = streams.iter().map(brief).collect();
     let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Value::Object(body))).into_response()
@@ -116,7 +118,10 @@ pub(super) async fn upload(
         return Err(error(StatusCode::CONFLICT, format!("`{name}` has no upload in the config")));
     };
     if upload.mode == crate::config::UploadMode::Continuous {
-        return Err(error(StatusCode::CONFLICT, format!("`{name}` is uploaded continuously: its footage is or will be there")));
+        return Err(error(
+            StatusCode::CONFLICT,
+            format!("`{name}` is uploaded continuously: its footage is or will be there"),
+        ));
     }
     let range: Period =
         format!("{}/{}", request.start, request.end).parse().map_err(|text| error(StatusCode::BAD_REQUEST, text))?;

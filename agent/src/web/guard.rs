@@ -33,11 +33,13 @@ impl Guard {
         }
         let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        let is_loopback = name == "localhost" || name.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        let is_loopback = name == "localhost"
+            || name.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         if !is_loopback {
             return Err((StatusCode::FORBIDDEN, "without a token the agent answers to localhost only\n"));
         }
-        let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+        let is_json =
+            headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
         if method == Method::POST && !is_json {
             return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json\n"));
         }

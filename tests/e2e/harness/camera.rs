@@ -55,7 +55,8 @@ pub(crate) async fn certificates(directory: &Path) -> Certificates {
     let file = |name: &str| directory.join(name);
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let (ca, ca_key, certificate, key) = (file("rtsp-ca.pem"), file("rtsp-ca.key"), file("rtsp.pem"), file("rtsp.key"));
-    let new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-batch"];
+    let new =
+        ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-batch"];
     let run = async |arguments: &[&str]| {
         let mut command = Command::new("openssl");
         let output = command.args(arguments).stdin(Stdio::null()).output().await.expect("openssl is installed");
@@ -64,7 +65,8 @@ pub(crate) async fn certificates(directory: &Path) -> Certificates {
     let (ca_text, ca_key_text) = (text(&ca), text(&ca_key));
     run(&[&new[..], &["-subj", "/CN=test authority", "-keyout", &ca_key_text, "-out", &ca_text]].concat()).await;
     let leaf = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
-    let leaf = [&leaf[..], &["-addext", "basicConstraints=critical,CA:FALSE", "-CA", &ca_text, "-CAkey", &ca_key_text]].concat();
+    let leaf = [&leaf[..], &["-addext", "basicConstraints=critical,CA:FALSE", "-CA", &ca_text, "-CAkey", &ca_key_text]]
+        .concat();
     let (certificate_text, key_text) = (text(&certificate), text(&key));
     run(&[&new[..], &leaf[..], &["-keyout", &key_text, "-out", &certificate_text]].concat()).await;
     Certificates { ca, certificate, key }

@@ -42,9 +42,8 @@ pub(crate) async fn request(
 ) -> io::Result<Answer> {
     let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = body.len();
-    let text = format!(
-        "{method} {path} HTTP/1.1\r\n{fields}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-    );
+    let text =
+        format!("{method} {path} HTTP/1.1\r\n{fields}connection: close\r\ncontent-length: {length}\r\n\r\n{body}");
     let exchange = async {
         let mut tcp = TcpStream::connect(("127.0.0.1", port)).await?;
         tcp.write_all(text.as_bytes()).await?;

@@ -44,7 +44,12 @@ impl Clip {
         let (length, file) = (seconds.to_string(), made.to_string_lossy());
         let mut arguments = vec!["-v", "error", "-y", "-f", "lavfi", "-i", &input, "-t", &length, "-c:v", "libx264"];
         arguments.extend(["-preset", "ultrafast", "-bf", b, "-b:v", &rate, "-maxrate", &rate, "-bufsize", &rate]);
-        arguments.extend(["-x264-params", "keyint=15:min-keyint=15:scenecut=0:repeat-headers=1", "-pix_fmt", "yuv420p"]);
+        arguments.extend([
+            "-x264-params",
+            "keyint=15:min-keyint=15:scenecut=0:repeat-headers=1",
+            "-pix_fmt",
+            "yuv420p",
+        ]);
         arguments.push(&file);
         tool("ffmpeg", &arguments).await;
         std::fs::rename(&made, &path).expect("the clip has its name");
@@ -70,7 +75,8 @@ async fn output(name: &str, arguments: &[&str]) -> Output {
 /// The hash of each decoded picture, in the order they are shown.
 pub(crate) async fn decoded(file: &Path) -> Vec<String> {
     let file = file.to_string_lossy();
-    let arguments = ["-v", "error", "-xerror", "-i", &file, "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"];
+    let arguments =
+        ["-v", "error", "-xerror", "-i", &file, "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"];
     let text = tool("ffmpeg", &arguments).await;
     let hash = |line: &str| line.rsplit(',').next().unwrap_or_default().trim().to_owned();
     text.lines().filter(|line| !line.starts_with('#')).map(hash).collect()
@@ -89,7 +95,8 @@ pub(crate) struct Packet {
 /// The coded pictures of a file, as ffprobe reads them.
 pub(crate) async fn packets(file: &Path) -> Vec<Packet> {
     let file = file.to_string_lossy();
-    let arguments = ["-v", "warning", "-select_streams", "v", "-show_packets", "-show_data_hash", "sha256", "-of", "json"];
+    let arguments =
+        ["-v", "warning", "-select_streams", "v", "-show_packets", "-show_data_hash", "sha256", "-of", "json"];
     let text = tool("ffprobe", &[&arguments[..], &[&file]].concat()).await;
     let mut parsed: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("ffprobe of {file}: {error}"));
     let Some(Value::Array(packets)) = parsed.get_mut("packets").map(Value::take) else { return Vec::new() };
@@ -106,7 +113,8 @@ pub(crate) async fn packets(file: &Path) -> Vec<Packet> {
 /// The size of the picture.
 pub(crate) async fn size(file: &Path) -> (u64, u64) {
     let file = file.to_string_lossy();
-    let arguments = ["-v", "error", "-select_streams", "v", "-show_entries", "stream=width,height", "-of", "json", &file];
+    let arguments =
+        ["-v", "error", "-select_streams", "v", "-show_entries", "stream=width,height", "-of", "json", &file];
     let parsed: Value = serde_json::from_str(&tool("ffprobe", &arguments).await).expect("JSON");
     let side = |name: &str| parsed["streams"][0][name].as_u64().unwrap_or_default();
     (side("width"), side("height"))

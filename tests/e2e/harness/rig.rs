@@ -101,7 +101,8 @@ impl Rig {
 
     pub(crate) fn archive(&self, camera: &str) -> PathBuf {
         let cameras = self.config["cameras"].as_array().into_iter().flatten();
-        let mut directories = cameras.filter(|other| other["name"] == camera).map(|other| &other["archive"]["directory"]);
+        let mut directories =
+            cameras.filter(|other| other["name"] == camera).map(|other| &other["archive"]["directory"]);
         let given = directories.next().and_then(Value::as_str).map(PathBuf::from);
         given.unwrap_or_else(|| self.scratch.join("state").join(camera))
     }

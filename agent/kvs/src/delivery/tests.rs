@@ -111,7 +111,8 @@ impl Rig {
                 }
             }
             let Some(id) = self.session else { return };
-            let written: Vec<u8> = self.delivery.out(id).into_iter().flatten().flat_map(|bytes| bytes.to_vec()).collect();
+            let written: Vec<u8> =
+                self.delivery.out(id).into_iter().flatten().flat_map(|bytes| bytes.to_vec()).collect();
             if written.is_empty() {
                 return;
             }
@@ -154,7 +155,8 @@ impl Rig {
             if self.clusters.is_empty() {
                 continue;
             }
-            if self.session.is_some_and(|id| self.delivery.session(id).is_some_and(|session| session.head().is_none())) {
+            if self.session.is_some_and(|id| self.delivery.session(id).is_some_and(|session| session.head().is_none()))
+            {
                 self.accept();
             }
             let clusters = self.clusters.clone();
@@ -189,7 +191,10 @@ fn short_gops_share_a_fragment() {
     rig.gop = 2;
     rig.served(30);
     // GOPs of 0.4 s: a fragment takes three of them, 1.2 s.
-    assert_eq!(rig.clusters.iter().map(|(timecode, _)| timecode % 10_000).take(4).collect::<Vec<_>>(), [0, 1200, 2400, 3600]);
+    assert_eq!(
+        rig.clusters.iter().map(|(timecode, _)| timecode % 10_000).take(4).collect::<Vec<_>>(),
+        [0, 1200, 2400, 3600]
+    );
 }
 
 #[test]
@@ -278,7 +283,9 @@ fn refusals_say_why_and_wait() {
         let mut rig = Rig::new();
         rig.frame();
         let length = body.len();
-        rig.receive(&format!("HTTP/1.1 {status}\r\nx-amzn-ErrorType: {error}\r\nContent-Length: {length}\r\n\r\n{body}"));
+        rig.receive(&format!(
+            "HTTP/1.1 {status}\r\nx-amzn-ErrorType: {error}\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
         rig.faults.pop().expect("a fault")
     };
     let fault = refuse("403 Forbidden", "AccessDeniedException", "{\"Message\":\"not allowed\"}");

@@ -45,6 +45,10 @@ pub fn export(directory: &Path, start: Timestamp, end: Timestamp, output: &Path)
         position = Position { gop: at.gop, unit: at.unit + units.len() as u32 };
         gop.extend(units.into_iter().filter(|unit| unit.pts < end));
     }
+    if out.is_none() && gop.iter().all(|unit| unit.pts < start) {
+        // All footage is older.
+        return Ok(0);
+    }
     write_gop(&mut out, &mut gop, None, output, &mut frames)?;
     if let Some(out) = out {
         out.finish()?;
@@ -123,7 +127,8 @@ pub fn verify(segment: &Segment) -> io::Result<Summary> {
         offset += fragment.size;
     }
     if offset == length {
-        summary.problem = summary.problem.or(problem("it has no index: it is being written, or a crash cut it off".to_owned()));
+        summary.problem =
+            summary.problem.or(problem("it has no index: it is being written, or a crash cut it off".to_owned()));
     }
     Ok(summary)
 }

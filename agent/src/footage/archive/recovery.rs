@@ -57,8 +57,7 @@ fn list(directory: &Path) -> io::Result<Vec<Segment>> {
 pub fn open(directory: &Path) -> io::Result<Recovered> {
     std::fs::create_dir_all(directory)?;
     let mut segments = list(directory)?;
-    let mut recovered =
-        Recovered { index: Arc::default(), next_gop: 0, latest: None, bytes_cut: 0, files_removed: 0 };
+    let mut recovered = Recovered { index: Arc::default(), next_gop: 0, latest: None, bytes_cut: 0, files_removed: 0 };
     while let Some(newest) = segments.last_mut() {
         let before = newest.bytes;
         if let Some((gops, latest)) = mend(newest)? {

@@ -96,7 +96,11 @@ pub(crate) fn salvage(file: &File) -> io::Result<Option<Salvage>> {
     Ok((!gops.is_empty()).then_some(Salvage { length: offset, gops, is_finished, end }))
 }
 
-fn grow<T>(file: &File, offset: u64, parse: impl Fn(&[u8]) -> Result<T, ScanError>) -> io::Result<Result<T, ScanError>> {
+fn grow<T>(
+    file: &File,
+    offset: u64,
+    parse: impl Fn(&[u8]) -> Result<T, ScanError>,
+) -> io::Result<Result<T, ScanError>> {
     let mut size = HEAD_GUESS;
     loop {
         let mut bytes = vec![0; size];

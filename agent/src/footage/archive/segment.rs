@@ -46,7 +46,8 @@ impl SegmentWriter {
 
     /// Whether `unit`, which begins a GOP, can go into this segment.
     pub(crate) fn takes(&self, gop: u64, unit: &AccessUnit) -> bool {
-        let same_sets = unit.parameter_sets.as_ref().is_some_and(|sets| Arc::ptr_eq(sets, &self.sets) || **sets == *self.sets);
+        let same_sets =
+            unit.parameter_sets.as_ref().is_some_and(|sets| Arc::ptr_eq(sets, &self.sets) || **sets == *self.sets);
         same_sets && gop == self.next_gop() && unit.pts > self.latest
     }
 
