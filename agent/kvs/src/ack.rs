@@ -185,8 +185,11 @@ mod tests {
         };
         let buffering = ack(AckKind::Buffering, Some(5));
         let error = |id| ack(AckKind::Error(ErrorId(id)), None);
-        check(r#"{"EventType":"BUFFERING","FragmentTimecode":5}"#, &[buffering.clone()]);
-        check(r#"{"EventType":"BUFFERING","FragmentTimecode":"5","New":{"a":["}"]}}"#, &[buffering.clone()]);
+        check(r#"{"EventType":"BUFFERING","FragmentTimecode":5}"#, std::slice::from_ref(&buffering));
+        check(
+            r#"{"EventType":"BUFFERING","FragmentTimecode":"5","New":{"a":["}"]}}"#,
+            std::slice::from_ref(&buffering),
+        );
         check(
             "{\"EventType\":\"IDLE\"}\r\n\n{\"EventType\":\"PERSISTED\",\"FragmentTimecode\":-1}",
             &[ack(AckKind::Idle, None), ack(AckKind::Persisted, None)],

@@ -6,6 +6,8 @@
 //!
 //! Deliberately absent: the control plane (the AWS SDK does that), credentials, DNS, TLS.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a virtual clock needs an origin"))]
+
 mod ack;
 mod backoff;
 mod delivery;

@@ -94,7 +94,8 @@ pub(crate) fn parameter_sets(data: &[u8]) {
 
 /// Boxes never read past their end; fragments that are written can be read.
 pub(crate) fn mp4(data: &[u8]) {
-    bmff::boxes(data).for_each(|(_, body)| drop(bmff::boxes(body).count()));
+    let inner: usize = bmff::boxes(data).map(|(_, body)| bmff::boxes(body).count()).sum();
+    assert!(inner <= data.len() / bmff::HEADER_SIZE);
     drop(mp4::init(data));
     mp4::random_access(data);
     if let Ok(Some(fragment)) = mp4::fragment(data) {

@@ -34,7 +34,6 @@ impl Rig {
         ];
         let pps = Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
         let sets = ParameterSets::h264(Bytes::copy_from_slice(&sps), vec![pps]).expect("valid");
-        #[expect(clippy::disallowed_methods, reason = "a virtual clock needs an origin")]
         let now = Instant::now();
         let settings = Settings { start: Position::start_of(1), has_retention, seed: 7 };
         Self {
