@@ -141,7 +141,7 @@ impl Connected {
             aws: self.aws.clone(),
             control: self.control.clone(),
             clock: upload::doctor::ClockSkew::default(),
-            tls: Arc::default(),
+            network: Arc::default(),
             bookmark: None,
             demand: watch::Sender::default(),
             force_idr,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgecam_media::Timestamp;
@@ -21,7 +21,7 @@ use crate::footage::disk::Disk;
 use crate::footage::{Footage, RecorderSettings, archive, recorder};
 use crate::run::stage::Stage;
 use crate::upload::doctor::{ClockSkew, watch_clock};
-use crate::upload::{self, ControlPlane, Upload};
+use crate::upload::{self, ControlPlane, Network, Upload};
 
 /// For capture to end after it was told to.
 const CAPTURE_GRACE: Duration = Duration::from_millis(1_500);
@@ -44,7 +44,7 @@ pub struct Agent {
 #[derive(Clone, Default)]
 struct Shared {
     control: Arc<OnceCell<ControlPlane>>,
-    tls: Arc<OnceLock<Result<Arc<rustls::ClientConfig>, String>>>,
+    network: Arc<Network>,
     clock: ClockSkew,
 }
 
@@ -125,7 +125,15 @@ impl Agent {
     fn start_clock(&self, aws: &config::Aws) -> (Stage, CancellationToken) {
         let cancel = CancellationToken::new();
         let (shared, aws, token) = (self.shared.clone(), aws.clone(), cancel.clone());
-        let make = move || watch_clock(shared.control.clone(), aws.clone(), shared.clock.clone(), token.clone());
+        let make = move || {
+            watch_clock(
+                shared.control.clone(),
+                shared.network.clone(),
+                aws.clone(),
+                shared.clock.clone(),
+                token.clone(),
+            )
+        };
         (Stage::spawn("clock".to_owned(), cancel.clone(), make), cancel)
     }
 
@@ -187,7 +195,7 @@ impl Agent {
             aws: aws.clone(),
             control: self.shared.control.clone(),
             clock: self.shared.clock.clone(),
-            tls: self.shared.tls.clone(),
+            network: self.shared.network.clone(),
             // Without an archive GOP numbers begin anew with each run: a cursor would point anywhere.
             bookmark: camera.archive.as_ref().filter(|_| has_archive).map(bookmark),
             demand: watch::Sender::default(),

@@ -18,7 +18,7 @@ use crate::capture::{self, Sink};
 use crate::config::{self, Archive, Camera, Config};
 use crate::footage::disk::free_bytes;
 use crate::telemetry::report;
-use crate::upload::{ControlPlane, doctor};
+use crate::upload::{ControlPlane, Network, doctor};
 
 /// A camera is watched for this long.
 const WATCH: Duration = Duration::from_secs(8);
@@ -245,9 +245,10 @@ async fn aws(findings: &mut Findings, config: &Config) {
     if hosts.is_empty() {
         hosts.insert((format!("kinesisvideo.{}.amazonaws.com", control.region()), 443));
     }
+    let network = Network::default();
     for (host, port) in hosts {
         let what = format!("network to {host}");
-        match doctor::clock_skew(&host, port).await {
+        match doctor::clock_skew(&host, port, &network).await {
             Ok(skew) if skew.abs() > doctor::MAX_CLOCK_SKEW_SECONDS => {
                 let found = format!(
                     "reached; this machine's clock is {} s {}",

@@ -3,21 +3,21 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use edgecam_kvs::{Fault, FaultClass};
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// For each step: DNS, TCP to one address, TLS.
+use super::network::Network;
+
+/// For each step: TCP to one address, TLS.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 /// A larger send buffer would only hide from us how slow the link is: acks come behind what is in it.
 const SEND_BUFFER: u32 = 256 << 10;
@@ -45,13 +45,11 @@ pub(crate) enum Io {
 
 impl Connection {
     /// Connects to `host`, trying each of its addresses.
-    pub(crate) async fn open(host: &str, port: u16, tls: Arc<ClientConfig>) -> Result<Self, Fault> {
+    pub(crate) async fn open(host: &str, port: u16, shared: &Network) -> Result<Self, Fault> {
         let network = |message: String| Fault::new(FaultClass::Network, message);
         let late = |what: &str| network(format!("{what} took longer than {} s", STEP_TIMEOUT.as_secs()));
-        let addresses = timeout(STEP_TIMEOUT, lookup_host((host, port)))
-            .await
-            .map_err(|_| late(&format!("looking up {host}")))?
-            .map_err(|error| network(format!("{host} cannot be resolved: {error}")))?;
+        let tls = shared.tls()?;
+        let addresses = shared.resolve(host, port).await?;
         let mut last = network(format!("{host} has no address"));
         for address in addresses {
             match timeout(STEP_TIMEOUT, connect(address)).await {

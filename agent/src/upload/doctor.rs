@@ -8,8 +8,8 @@ use edgecam_kvs::{Body, Fault, FaultClass, ResponseReader};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-use super::ControlPlane;
 use super::connection::{Connection, Io};
+use super::{ControlPlane, Network};
 use crate::config::Aws;
 
 /// While the clock is right, and until it is.
@@ -41,12 +41,18 @@ impl ClockSkew {
 }
 
 /// Measures the clock at the start and every hour, and says when it is off: before the service refuses signatures.
-pub async fn watch_clock(control: Arc<OnceCell<ControlPlane>>, aws: Aws, skew: ClockSkew, cancel: CancellationToken) {
+pub async fn watch_clock(
+    control: Arc<OnceCell<ControlPlane>>,
+    network: Arc<Network>,
+    aws: Aws,
+    skew: ClockSkew,
+    cancel: CancellationToken,
+) {
     loop {
         let measured = match control.get_or_try_init(|| ControlPlane::new(&aws)).await {
             Ok(control) => {
                 let (host, port) = control.endpoint();
-                clock_skew(&host, port).await.ok()
+                clock_skew(&host, port, &network).await.ok()
             }
             Err(_) => None,
         };
@@ -67,9 +73,8 @@ pub async fn watch_clock(control: Arc<OnceCell<ControlPlane>>, aws: Aws, skew: C
 
 /// How far this machine's clock is ahead of the one at `host`, in seconds. The way there shows whether name, route and
 /// certificate are in order.
-pub async fn clock_skew(host: &str, port: u16) -> Result<i64, Fault> {
-    let tls = super::tls::client_config().map_err(|message| Fault::new(FaultClass::Network, message))?;
-    let mut connection = Connection::open(host, port, tls).await?;
+pub async fn clock_skew(host: &str, port: u16, network: &Network) -> Result<i64, Fault> {
+    let mut connection = Connection::open(host, port, network).await?;
     let request = format!("GET /ping HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     let mut out = std::collections::VecDeque::from([bytes::Bytes::from(request)]);
     let mut reader = ResponseReader::default();

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -317,8 +316,7 @@ async fn connect(
     let credentials = timeout(Duration::from_secs(10), control.credentials())
         .await
         .map_err(|_| Fault::new(FaultClass::Credentials, "no AWS credentials within 10 s".to_owned()))??;
-    let tls = upload.tls().map_err(|message| Fault::new(FaultClass::Network, message))?;
-    let connection = Connection::open(&target.host, target.port, tls).await?;
+    let connection = Connection::open(&target.host, target.port, &upload.network).await?;
     let host = match target.port {
         443 => target.host.clone(),
         port => format!("{}:{port}", target.host),
@@ -376,6 +374,3 @@ fn seed(stream: &str) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(stream)
 }
-
-/// Shared so that a TLS configuration, with its certificates, is in memory once.
-pub(super) type SharedTls = Arc<std::sync::OnceLock<Result<Arc<rustls::ClientConfig>, String>>>;

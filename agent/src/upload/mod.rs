@@ -7,6 +7,7 @@ mod control_plane;
 pub mod doctor;
 mod driver;
 mod job;
+mod network;
 pub mod schedule;
 mod status;
 mod task;
@@ -14,5 +15,6 @@ pub(crate) mod tls;
 
 pub use control_plane::{ControlPlane, Target};
 pub use job::{Demand, Job, LEASE};
+pub use network::Network;
 pub use status::{UploadState, UploadStatus};
 pub use task::{StatusCell, Upload, run};

@@ -11,10 +11,10 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::doctor::ClockSkew;
-use super::driver::{Driver, SharedTls, TargetCache};
+use super::driver::{Driver, TargetCache};
 use super::job::{Demand, Job};
 use super::status::{UploadState, UploadStatus};
-use super::{ControlPlane, tls};
+use super::{ControlPlane, Network};
 use crate::config::{Aws, UploadMode};
 use crate::footage::Footage;
 use crate::footage::bookmark::Bookmark;
@@ -36,8 +36,8 @@ pub struct Upload {
     pub control: Arc<OnceCell<ControlPlane>>,
     /// How far the clock is off.
     pub clock: ClockSkew,
-    /// TLS, made at the first connection and shared by all cameras.
-    pub tls: SharedTls,
+    /// TLS and addresses, shared by all cameras.
+    pub network: Arc<Network>,
     /// Where the cursor is kept; `None` keeps none.
     pub bookmark: Option<PathBuf>,
     /// What people ask for.
@@ -198,10 +198,6 @@ impl Upload {
     /// Extends the live lease.
     pub fn lease(&self, duration: Duration) {
         self.demand.send_modify(|demand| demand.lease = Some(Instant::now() + duration));
-    }
-
-    pub(super) fn tls(&self) -> Result<Arc<rustls::ClientConfig>, String> {
-        self.tls.get_or_init(tls::client_config).clone()
     }
 }
 
