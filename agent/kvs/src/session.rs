@@ -27,7 +27,7 @@ const SILENCE: Duration = Duration::from_secs(4);
 /// The same while the socket still takes bytes, if slowly: the ack may be behind a full send buffer.
 const SILENCE_ON_A_SLOW_LINK: Duration = Duration::from_secs(30);
 /// A socket that took no bytes for this long, and has some to take, is not slow but stuck.
-const STUCK: Duration = Duration::from_secs(2);
+const STUCK: Duration = Duration::from_secs(3);
 /// Storing a fragment may take the service longer than receiving it.
 const PERSIST_TIMEOUT: Duration = Duration::from_secs(30);
 /// For the response head.
@@ -246,9 +246,12 @@ impl Session {
             (Progress::Buffering | Progress::Done, _) => None,
         });
         let silent = expected.map(|(since, patience, what)| {
-            // What came later about another fragment shows that the peer is alive.
-            let since = if patience == SILENCE { since.max(self.last_ack) } else { since };
-            (self.patient(since + patience, now), what)
+            if patience != SILENCE {
+                return (since + patience, what);
+            }
+            // What came later about another fragment shows that the peer is alive; but this one is waited for as well.
+            let alive = self.patient(since.max(self.last_ack) + patience, now);
+            (alive.min(since + PERSIST_TIMEOUT), what)
         });
         silent.chain(finished).min_by_key(|(at, _)| *at)
     }

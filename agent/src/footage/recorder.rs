@@ -231,8 +231,8 @@ impl Recorder {
     fn failed(&mut self, error: &io::Error, now: Instant) {
         self.retry_at = Some(now + RETRY);
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-            // Make room at once for a while of footage, if that is allowed.
-            self.extra = 64 << 20;
+            // Make room at once for a while of footage, if that is allowed; little, for the disk may be small.
+            self.extra = 4 << 20;
             self.next_housekeeping = None;
         } else {
             // The file may be gone with its disk: a new one begins at the next GOP.

@@ -240,9 +240,7 @@ fn upload(camera: &CameraHandle, latest: Option<Timestamp>) -> Option<UploadRepo
     let upload = camera.upload.as_ref()?;
     let status = upload.status.get();
     let (uploader_status, details) = match &status.state {
-        UploadState::Failing { class: "credentials" | "not_found" | "refused", message, .. } => {
-            ("USER_ERROR", Some(message))
-        }
+        UploadState::Failing { needs_a_person: true, message, .. } => ("USER_ERROR", Some(message)),
         UploadState::Failing { message, .. } => ("SYSTEM_ERROR", Some(message)),
         UploadState::Idle | UploadState::Connecting | UploadState::Streaming => ("SUCCESS", None),
     };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use edgecam_kvs::{Fault, FaultClass};
 use rustls::pki_types::ServerName;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -21,8 +22,11 @@ use super::network::Network;
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 /// A larger send buffer would only hide from us how slow the link is: acks come behind what is in it.
 const SEND_BUFFER: u32 = 256 << 10;
+/// The socket takes more only when less than this waits in it: so acks are not behind seconds of data on a slow link, and
+/// what it takes shows that the link moves.
+const NOT_SENT_LOW_WATER: u32 = 16 << 10;
 /// The kernel gives a connection up whose data is not acknowledged for this long.
-const TCP_USER_TIMEOUT_MS: u32 = 8_000;
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(8);
 /// Pieces handed to one write.
 const SLICES: usize = 48;
 
@@ -48,7 +52,7 @@ impl Connection {
     pub(crate) async fn open(host: &str, port: u16, shared: &Network) -> Result<Self, Fault> {
         let network = |message: String| Fault::new(FaultClass::Network, message);
         let late = |what: &str| network(format!("{what} took longer than {} s", STEP_TIMEOUT.as_secs()));
-        let tls = shared.tls()?;
+        let tls = shared.tls().await?;
         let addresses = shared.resolve(host, port).await?;
         let mut last = network(format!("{host} has no address"));
         for address in addresses {
@@ -114,6 +118,8 @@ async fn connect(address: std::net::SocketAddr) -> std::io::Result<TcpStream> {
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.set_nodelay(true)?;
     let stream = socket.connect(address).await?;
-    rustix::net::sockopt::set_tcp_user_timeout(&stream, TCP_USER_TIMEOUT_MS)?;
+    let options = SockRef::from(&stream);
+    options.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+    options.set_tcp_notsent_lowat(NOT_SENT_LOW_WATER)?;
     Ok(stream)
 }

@@ -263,8 +263,12 @@ impl<'a> Driver<'a> {
                     tracing::debug!(camera_name, stream, cause = %fault, failures, retry_ms, "upload failed");
                 }
                 if !self.delivery.is_up() {
-                    let (class, message) = (fault.class.name(), fault.message);
-                    self.upload.status.state(UploadState::Failing { class, message, retry_in });
+                    let (class, needs_a_person) = (fault.class.name(), fault.class.needs_a_person());
+                    let message = match fault.message.contains(stream) {
+                        true => fault.message,
+                        false => format!("stream/{stream}: {}", fault.message),
+                    };
+                    self.upload.status.state(UploadState::Failing { class, message, needs_a_person, retry_in });
                 }
             }
             Report::Skipped { from, end, error } => {

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use edgecam_kvs::{Fault, FaultClass};
 use rustls::ClientConfig;
 use tokio::net::lookup_host;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::tls;
@@ -19,15 +20,19 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Shared by all cameras.
 #[derive(Default)]
 pub struct Network {
-    tls: OnceLock<Result<Arc<ClientConfig>, String>>,
+    tls: OnceCell<Result<Arc<ClientConfig>, String>>,
     /// One look-up at a time: each holds a thread for as long as the resolver takes.
     known: Mutex<HashMap<(String, u16), Vec<SocketAddr>>>,
 }
 
 impl Network {
-    /// The TLS configuration: certificates are read once.
-    pub(crate) fn tls(&self) -> Result<Arc<ClientConfig>, Fault> {
-        let config = self.tls.get_or_init(tls::client_config).clone();
+    /// The TLS configuration: certificates are read once, and not on the thread that cameras are waiting for.
+    pub(crate) async fn tls(&self) -> Result<Arc<ClientConfig>, Fault> {
+        let make = async || match spawn_blocking(tls::client_config).await {
+            Ok(made) => made,
+            Err(error) => Err(format!("TLS cannot be set up: {error}")),
+        };
+        let config = self.tls.get_or_init(make).await.clone();
         config.map_err(|message| Fault::new(FaultClass::Network, message))
     }
 

@@ -22,6 +22,8 @@ pub enum UploadState {
         class: &'static str,
         /// For a person.
         message: String,
+        /// Whether waiting alone is unlikely to help.
+        needs_a_person: bool,
         /// How long the agent waits before it tries again.
         retry_in: Duration,
     },

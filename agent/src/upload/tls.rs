@@ -14,7 +14,7 @@ pub(crate) fn ca_bundle() -> Option<PathBuf> {
     environment("AWS_CA_BUNDLE").map(PathBuf::from)
 }
 
-/// A client configuration; the error is for a person.
+/// A client configuration; the error is for a person. Takes a while, and reads files.
 pub(crate) fn client_config() -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     let certificates = match ca_bundle() {
@@ -32,6 +32,8 @@ pub(crate) fn client_config() -> Result<Arc<ClientConfig>, String> {
         return Err("no CA certificates on this system: install ca-certificates or set AWS_CA_BUNDLE".to_owned());
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    // For its first random number aws-lc gathers entropy, 50 ms of a fast processor: here rather than in a handshake.
+    provider.secure_random.fill(&mut [0]).map_err(|_| "the system has no random numbers".to_owned())?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS cannot be set up: {error}"))?

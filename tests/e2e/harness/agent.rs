@@ -90,10 +90,6 @@ impl Agent {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }

@@ -122,6 +122,19 @@ impl Rig {
         }
     }
 
+    /// The same for several streams at once, and until all have caught up; returns the reports of their cameras.
+    pub(crate) async fn all_recovered(&self, cameras: &[&str], count: u64, timeout: Duration) -> Vec<Value> {
+        let wanted: Vec<u64> = cameras.iter().map(|camera| self.kvs.stream(camera).persisted + count).collect();
+        let mut reports = Vec::new();
+        for (camera, wanted) in cameras.iter().zip(wanted) {
+            if let Err(error) = self.kvs.wait_persisted(camera, wanted, timeout).await {
+                panic!("{camera}: {wanted} fragments are not persisted: {error}");
+            }
+            reports.push(self.caught_up(camera, timeout).await);
+        }
+        reports
+    }
+
     /// Waits until a fault has struck so many times.
     pub(crate) async fn suffered(&self, fault: FaultId, times: u32, what: &str) {
         let struck = poll(PATIENCE, async || (self.kvs.suffered(fault) >= times).then_some(()));

@@ -43,7 +43,10 @@ pub fn export(directory: &Path, start: Timestamp, end: Timestamp, output: &Path)
             }
         }
         position = Position { gop: at.gop, unit: at.unit + units.len() as u32 };
-        gop.extend(units.into_iter().filter(|unit| unit.pts < end));
+        // In decoding order up to the first picture that is too late: what comes after may need it.
+        if gop.len() as u32 == at.unit || gop.is_empty() {
+            gop.extend(units.into_iter().take_while(|unit| unit.pts < end));
+        }
     }
     if out.is_none() && gop.iter().all(|unit| unit.pts < start) {
         // All footage is older.

@@ -16,6 +16,8 @@ use tokio_rustls::server::TlsStream;
 const LINGER: Duration = Duration::from_secs(2);
 /// Receive buffer of a throttled connection: small, so that the peer feels it soon. The kernel doubles it.
 const SMALL_RECEIVE_BUFFER: usize = 16 * 1024;
+/// The same when it is not throttled any more. The kernel's own choice cannot be had back.
+const LARGE_RECEIVE_BUFFER: usize = 1024 * 1024;
 
 /// A connection.
 #[derive(Debug)]
@@ -56,8 +58,9 @@ impl Transport {
         self.tcp().set_zero_linger()
     }
 
-    pub(crate) fn shrink_receive_buffer(&self) -> io::Result<()> {
-        Ok(sockopt::set_socket_recv_buffer_size(self.tcp(), SMALL_RECEIVE_BUFFER)?)
+    pub(crate) fn set_receive_buffer(&self, small: bool) -> io::Result<()> {
+        let size = if small { SMALL_RECEIVE_BUFFER } else { LARGE_RECEIVE_BUFFER };
+        Ok(sockopt::set_socket_recv_buffer_size(self.tcp(), size)?)
     }
 }
 

@@ -38,9 +38,10 @@ pub(crate) async fn run(shared: Arc<Shared>, admission: Admission, mut connectio
         if let Break(end) = flow {
             break end;
         }
-        if session.faults.throttle().is_some() && !shrunk {
-            connection.transport().shrink_receive_buffer()?;
-            shrunk = true;
+        let is_throttled = session.faults.throttle().is_some();
+        if is_throttled != shrunk {
+            connection.transport().set_receive_buffer(is_throttled)?;
+            shrunk = is_throttled;
         }
         let now = Instant::now();
         session.acks.take_due(now, &mut output);
