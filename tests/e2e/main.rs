@@ -12,4 +12,5 @@ mod disk;
 mod faults;
 mod harness;
 mod sources;
+mod systemd;
 mod web;
