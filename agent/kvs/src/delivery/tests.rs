@@ -1,7 +1,7 @@
 use edgecam_media::TrackId;
 
 use super::*;
-use crate::Disposition;
+use crate::{Disposition, ErrorId};
 
 /// A delivery, a camera of one IDR a second (unless told otherwise), and a service that does what the test says.
 struct Rig {
