@@ -1,11 +1,13 @@
 //! Where all sources deliver: pictures get their timestamps here and go into the camera's log.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use edgecam_media::assembler::{Losses, Picture};
 use edgecam_media::clock::{Arrival, ArrivalClock, Timeline};
 use edgecam_media::{AccessUnit, Ticks, Timestamp, TrackId};
 use tokio::sync::watch;
+
+use crate::host::wall_clock;
 
 /// Takes pictures from one attempt of a source.
 pub struct Sink {
@@ -130,8 +132,4 @@ impl Sink {
     pub fn lost(&self) -> watch::Receiver<Lost> {
         self.lost.subscribe()
     }
-}
-
-fn wall_clock() -> Timestamp {
-    Timestamp::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
 }

@@ -5,12 +5,12 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use edgecam_media::Timestamp;
 use tokio::sync::oneshot;
 
 use super::recorder::Recorder;
+use crate::host::wall_clock;
 
 /// Without anything to do the thread still looks around this often.
 const IDLE: Duration = Duration::from_secs(10);
@@ -150,10 +150,6 @@ fn wait(shared: &Shared, deadline: Instant) -> VecDeque<Command> {
     }
     mailbox.is_woken = false;
     std::mem::take(&mut mailbox.commands)
-}
-
-fn wall_clock() -> Timestamp {
-    Timestamp::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
 }
 
 /// Bytes an unprivileged process may still write on the file system of `directory`.

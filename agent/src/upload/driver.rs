@@ -365,7 +365,7 @@ async fn over(end: Option<Timestamp>, last_read: Option<Timestamp>) {
     const SILENCE: Duration = Duration::from_secs(10);
     match end {
         Some(end) => {
-            let wall = super::task::wall_clock();
+            let wall = crate::host::wall_clock();
             let ahead = end.since(wall.max(last_read.unwrap_or(wall))).to_duration();
             tokio::time::sleep(ahead + SILENCE).await;
         }

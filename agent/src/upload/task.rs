@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use edgecam_kvs::Stats;
 use edgecam_media::Timestamp;
@@ -18,6 +18,7 @@ use super::{ControlPlane, Network};
 use crate::config::{Aws, UploadMode};
 use crate::footage::Footage;
 use crate::footage::bookmark::Bookmark;
+use crate::host::wall_clock;
 
 /// The upload of one camera. Clones share it.
 #[derive(Clone)]
@@ -188,10 +189,6 @@ fn save(upload: &Upload, bookmark: Option<&mut Bookmark>, position: Position) {
             );
         }
     }
-}
-
-pub(super) fn wall_clock() -> Timestamp {
-    Timestamp::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
 }
 
 impl Upload {
