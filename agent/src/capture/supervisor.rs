@@ -1,6 +1,5 @@
 //! Keeps a source going: attempt after attempt, with a pause between that fits the failure, and a status that says so.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -143,8 +142,7 @@ pub async fn run(capture: Capture, cancel: CancellationToken) {
             status.attempts += 1;
             status.alive = Instant::now();
         }
-        let delivering = Arc::new(AtomicBool::new(false));
-        let mut sink = sink(&capture, delivering);
+        let mut sink = sink(&capture);
         let mut losses = sink.lost();
         let began = Instant::now();
         let run = attempt(&capture.source, &mut sink, &cancel);
@@ -193,11 +191,12 @@ pub async fn run(capture: Capture, cancel: CancellationToken) {
     }
 }
 
-fn sink(capture: &Capture, delivering: Arc<AtomicBool>) -> Sink {
+fn sink(capture: &Capture) -> Sink {
     let latest = capture.footage.latest().or(capture.latest);
     let (footage, status, camera) = (capture.footage.clone(), capture.status.clone(), capture.camera.clone());
+    let mut is_delivering = false;
     Sink::new(latest, capture.force_idr.clone(), move |delivered| {
-        if !delivering.swap(true, Ordering::Relaxed) {
+        if !std::mem::replace(&mut is_delivering, true) {
             status.set(CaptureState::Streaming, None);
             tracing::info!(camera_name = %camera, "streaming");
         }

@@ -61,7 +61,7 @@ const METRICS: &[(&str, &str, &str, Value)] = &[
         s.upload.as_ref().map(|u| u.stats.fragments_begun as f64)
     }),
     ("edgecam_fragments_in_flight", "gauge", "Fragments not yet persisted", |s| {
-        s.upload.as_ref().map(|u| u.stats.fragments_in_flight as f64)
+        s.upload.as_ref().map(|u| u.stats.in_flight as f64)
     }),
     ("edgecam_fragments_resent_total", "counter", "Fragments that had to be sent again", |s| {
         s.upload.as_ref().map(|u| u.stats.fragments_to_resend as f64)

@@ -130,32 +130,7 @@ pub struct UploadReport {
     pub lag_seconds: Option<f64>,
     /// Counters.
     #[serde(flatten)]
-    pub stats: StatsReport,
-}
-
-/// Counters of an upload.
-#[derive(Serialize, Clone, Copy, Debug)]
-#[expect(missing_docs, reason = "each is documented where it is counted, in edgecam_kvs::Stats")]
-pub struct StatsReport {
-    pub attempts: u64,
-    pub sessions: u64,
-    pub failures: u64,
-    pub silent_peers: u64,
-    pub bytes_sent: u64,
-    pub fragments_begun: u64,
-    pub fragments_without_idr: u64,
-    pub fragments_to_resend: u64,
-    pub fragments_skipped: u64,
-    pub fragments_in_flight: u64,
-    pub lagged: u64,
-    pub long_gops: u64,
-    pub acks_buffering: u64,
-    pub acks_received: u64,
-    pub acks_persisted: u64,
-    pub acks_idle: u64,
-    pub acks_error: u64,
-    pub acks_unexpected: u64,
-    pub acks_unreadable: u64,
+    pub stats: Stats,
 }
 
 /// The report of a running agent.
@@ -254,32 +229,8 @@ fn upload(camera: &CameraHandle, latest: Option<Timestamp>) -> Option<UploadRepo
         details,
         persisted_until: status.persisted_until.map(|time| time.to_string()),
         lag_seconds: lag,
-        stats: stats(status.stats),
+        stats: status.stats,
     })
-}
-
-fn stats(stats: Stats) -> StatsReport {
-    StatsReport {
-        attempts: stats.attempts,
-        sessions: stats.sessions,
-        failures: stats.failures,
-        silent_peers: stats.silent_peers,
-        bytes_sent: stats.bytes_sent,
-        fragments_begun: stats.fragments_begun,
-        fragments_without_idr: stats.fragments_without_idr,
-        fragments_to_resend: stats.fragments_to_resend,
-        fragments_skipped: stats.fragments_skipped,
-        fragments_in_flight: stats.in_flight,
-        lagged: stats.lagged,
-        long_gops: stats.long_gops,
-        acks_buffering: stats.acks_buffering,
-        acks_received: stats.acks_received,
-        acks_persisted: stats.acks_persisted,
-        acks_idle: stats.acks_idle,
-        acks_error: stats.acks_error,
-        acks_unexpected: stats.acks_unexpected,
-        acks_unreadable: stats.acks_unreadable,
-    }
 }
 
 /// A source in words, without secrets.

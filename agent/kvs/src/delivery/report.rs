@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use edgecam_media::ring::Position;
+use serde::Serialize;
 
 use crate::response::Head;
 use crate::session::SessionId;
@@ -129,7 +130,7 @@ impl Fault {
 }
 
 /// Counters since the beginning, and two gauges.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     /// PutMedia attempts, whether a connection came about or not.
     pub attempts: u64,
@@ -168,8 +169,10 @@ pub struct Stats {
     /// Bytes in the response that are no ack.
     pub acks_unreadable: u64,
     /// Gauge: fragments in flight.
+    #[serde(rename = "fragments_in_flight")]
     pub in_flight: u64,
     /// Gauge: failures since the last success.
+    #[serde(skip)]
     pub failures_in_a_row: u64,
 }
 

@@ -1,0 +1,52 @@
+//! Made-up bytes for fuzz targets: what parsers look for, mixed with noise. The same in every run.
+
+/// Fragments that make bytes interesting to the parsers.
+const WORDS: &[&[u8]] = &[
+    &[0, 0, 1],
+    &[0, 0, 0, 1],
+    &[
+        0, 0, 0, 1, 0x67, 0x64, 0, 0x1f, 0xac, 0xd9, 0x40, 0x50, 5, 0xbb, 1, 0x10, 0, 0, 3, 0, 0x10, 0, 0, 3, 1, 0xe0,
+        0xf1, 0x83,
+    ],
+    &[0, 0, 0, 1, 0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0],
+    &[0, 0, 1, 0x65, 0x88, 0x80],
+    &[0, 0, 1, 0x41, 0x9a, 0x80],
+    &[0xff, 0xe1],
+    b"ftyp",
+    b"moov",
+    b"moof",
+    b"mdat",
+    b"trun",
+    b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n",
+    b"transfer-encoding: chunked\r\n",
+    b"\r\n",
+    b"0\r\n\r\n",
+    b"{\"EventType\":\"PERSISTED\",\"FragmentTimecode\":1000}",
+    b"{\"EventType\":\"ERROR\",\"ErrorId\":4006",
+    b"}\n",
+    b"\"",
+];
+
+/// A target's name, and what must not panic.
+type Target = (&'static str, fn(&[u8]));
+
+/// Runs each target many times.
+pub(crate) fn run(targets: &[Target]) {
+    let mut rng = fastrand::Rng::with_seed(20_261_121);
+    for (name, target) in targets {
+        for round in 0..40_000 {
+            let mut data = vec![rng.u8(..)];
+            while data.len() < 600 && rng.u8(..) > 12 {
+                if rng.bool() {
+                    data.extend_from_slice(WORDS[rng.usize(0..WORDS.len())]);
+                } else {
+                    let length = rng.usize(0..12);
+                    data.extend((0..length).map(|_| rng.u8(..)));
+                }
+            }
+            let run = std::panic::catch_unwind(|| target(&data));
+            assert!(run.is_ok(), "{name}, round {round}: {data:02x?}");
+        }
+    }
+}
