@@ -5,7 +5,9 @@
 pub mod capture;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod encode;
+pub mod event;
 pub mod footage;
 pub mod host;
 pub mod producer;

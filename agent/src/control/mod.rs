@@ -1,0 +1,3 @@
+//! Commands and reports: what a fleet's operator says to the agent, and what it answers.
+
+pub mod mqtt;
