@@ -26,6 +26,15 @@ const WORDS: &[&[u8]] = &[
     b"{\"EventType\":\"ERROR\",\"ErrorId\":4006",
     b"}\n",
     b"\"",
+    b"m=video 5006 RTP/AVP 96\n",
+    b"a=rtpmap:96 H264/90000\n",
+    b"a=x-skl-ssrcv:",
+    b"a=rtcp:",
+    b"c=IN IP4 ",
+    &[0x81, 205, 0, 3],
+    &[0x8f, 206, 0, 5],
+    b"REMB",
+    &[0, 0, 0, 60],
 ];
 
 /// A target's name, and what must not panic.

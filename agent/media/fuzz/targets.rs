@@ -4,6 +4,7 @@ use bytes::Bytes;
 use edgecam_media::assembler::{Assembler, Picture};
 use edgecam_media::mp4::{self, FragmentHead};
 use edgecam_media::nal::{LengthPrefixed, NalUnit};
+use edgecam_media::rtp::{AllowList, Packetizer, RtpSender, RtpTarget, Settings, rtcp};
 use edgecam_media::{AccessUnit, Codec, ParameterSets, Timestamp, TrackId, annex_b::Splitter, bmff};
 
 /// A target: what it is called, and what must not panic.
@@ -16,6 +17,9 @@ pub(crate) const TARGETS: &[Target] = &[
     ("length_prefixed", length_prefixed),
     ("parameter_sets", parameter_sets),
     ("mp4", mp4),
+    ("sdp", sdp),
+    ("rtcp", rtcp),
+    ("rtp", rtp),
 ];
 
 fn split(stream: &[u8], piece: usize) -> (Vec<Vec<u8>>, u64) {
@@ -124,3 +128,65 @@ pub(crate) fn mp4(data: &[u8]) {
     let times = read.samples.iter().map(|sample| Timestamp::EPOCH + sample.time);
     assert!(times.eq(units.iter().map(|unit| unit.pts)));
 }
+
+/// Whatever an SDP says, what comes of it is within the bounds, and nothing that is not allowed.
+pub(crate) fn sdp(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let allowed = AllowList::new(vec!["10.0.0.0/8".parse().expect("a network")]);
+    // Noise alone hardly ever is an SDP: most of one is given.
+    let [front, back] = ["v=0\nc=IN IP4 10.1.2.3\n", "m=video 5006 RTP/AVPF 103\na=rtpmap:103 H264/90000\n"];
+    for sdp in [text.to_string(), format!("{front}{text}\n{back}"), format!("{front}{back}{text}")] {
+        if let Ok(target) = RtpTarget::parse(&sdp, &allowed) {
+            assert!(allowed.check(target.address).is_ok() && target.port >= 1024 && target.rtcp_port >= 1024);
+            assert!(target.payload_type < 128 && target.cname.is_none_or(|cname| cname.len() <= 255));
+        }
+    }
+}
+
+/// A sender that is told anything does no more than its bounds allow.
+pub(crate) fn rtcp(data: &[u8]) {
+    let mut said = 0;
+    let read = rtcp::parse(data, |_| said += 1);
+    assert!(said <= data.len() / 4 && (read.is_err() || data.len().is_multiple_of(4)));
+    let sdp = "v=0\nc=IN IP4 10.1.2.3\nm=video 5006 RTP/AVPF 103\na=rtpmap:103 H264/90000\n";
+    let allowed = AllowList::new(vec!["10.0.0.0/8".parse().expect("a network")]);
+    let target = RtpTarget::parse(sdp, &allowed).expect("usable");
+    #[allow(clippy::disallowed_methods, reason = "an instant cannot be made otherwise; only distances matter")]
+    let mut now = std::time::Instant::now();
+    let mut sender = RtpSender::new(Settings::new(&target, || 0), now, Timestamp::EPOCH);
+    for datagram in data.chunks(64) {
+        sender.received(datagram, now);
+        let mut outputs = 0;
+        while sender.poll(now, Timestamp::EPOCH).is_some() {
+            outputs += 1;
+        }
+        assert!(outputs <= 3, "an IDR, a bitrate and a report at most");
+        now += std::time::Duration::from_millis(7);
+    }
+    assert!(sender.deadline().is_none_or(|at| at <= now + std::time::Duration::from_secs(30)));
+}
+
+/// Any picture becomes packets within the MTU, numbered without gaps, of which the last has the marker bit.
+pub(crate) fn rtp(data: &[u8]) {
+    let Some((&mtu, rest)) = data.split_first() else { return };
+    let pps = vec![Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0])];
+    let sets = ParameterSets::h264(Bytes::from_static(SPS), pps).expect("valid");
+    let mtu = 64 + usize::from(mtu);
+    let mut packetizer = Packetizer::new(1, 96, 65_000, mtu);
+    let data = Bytes::copy_from_slice(rest);
+    let track = TrackId::VIDEO;
+    let unit = AccessUnit { track, pts: Timestamp::EPOCH, is_idr: mtu.is_multiple_of(2), data, parameter_sets: None };
+    let mut packets = Vec::new();
+    let is_well_formed = packetizer.packetize(&unit, &sets, 7, |packet| packets.push(packet));
+    assert_eq!(is_well_formed, LengthPrefixed::new(Codec::H264, rest).all(|unit| unit.is_ok()));
+    for (index, packet) in packets.iter().enumerate() {
+        assert!(packet.size() <= mtu && packet.payload_size() > 0);
+        assert_eq!(packet.sequence(), 65_000_u16.wrapping_add(index as u16));
+        assert_eq!(packet.is_marked(), index + 1 == packets.len());
+    }
+}
+
+const SPS: &[u8] = &[
+    0x67, 0x64, 0, 0x1f, 0xac, 0xd9, 0x40, 0x50, 5, 0xbb, 1, 0x10, 0, 0, 3, 0, 0x10, 0, 0, 3, 1, 0xe0, 0xf1, 0x83,
+    0x19, 0x60,
+];

@@ -16,6 +16,7 @@ pub mod mp4;
 pub mod nal;
 pub mod parameter_sets;
 pub mod ring;
+pub mod rtp;
 pub mod timestamp;
 
 pub use access_unit::{AccessUnit, Codec, TrackId};
