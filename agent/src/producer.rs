@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capture::supervisor::{self, Capture, CaptureState, CaptureStatus};
 use crate::config::source::Source;
-use crate::config::{Aws, UploadMode};
-use crate::footage::Footage;
+use crate::config::{Aws, UploadMode, UploadOrder};
+use crate::footage::{Footage, Storage};
 use crate::run::stage::Stage;
 use crate::upload::{self, ControlPlane, Upload, UploadState, UploadStatus};
 
@@ -123,7 +123,7 @@ impl Connected {
     /// Uploads for `duration`, or until the source ends. Returns when all of it is stored.
     pub async fn upload(&mut self, duration: Option<Duration>) -> Result<Summary, ProducerError> {
         let bounds = Bounds { keep: RING, most: RING };
-        let footage = Footage::new(bounds, 0, Duration::ZERO, None, None);
+        let footage = Footage::new(bounds, 0, Duration::ZERO, Storage::None, None);
         let (force_idr, idr_requests) = watch::channel(0);
         let capture = Capture {
             camera: self.stream.clone(),
@@ -142,7 +142,9 @@ impl Connected {
             control: self.control.clone(),
             clock: upload::doctor::ClockSkew::default(),
             network: Arc::default(),
+            order: UploadOrder::InOrder,
             bookmark: None,
+            first_gop: 0,
             demand: watch::Sender::default(),
             force_idr,
             status: upload::StatusCell::default(),

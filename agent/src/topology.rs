@@ -3,22 +3,20 @@
 //! Order of things: a camera's log is opened, then its disk recorder and its upload start, then capture. Shutdown goes
 //! the other way around and follows the footage: capture stops, uploads drain, the disk finishes.
 
+mod log;
+
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use edgecam_media::Timestamp;
-use edgecam_media::ring::Bounds;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::capture::supervisor::{self, Capture};
 use crate::config::{self, Config};
-use crate::footage::bookmark::Bookmark;
+use crate::footage::Footage;
 use crate::footage::disk::Disk;
-use crate::footage::{Footage, RecorderSettings, archive, recorder};
 use crate::run::stage::Stage;
 use crate::upload::doctor::{ClockSkew, watch_clock};
 use crate::upload::{self, ControlPlane, Network, Upload};
@@ -53,6 +51,8 @@ struct Camera {
     handle: CameraHandle,
     capture: Stage,
     upload: Option<Stage>,
+    /// Opens an archive that could not be opened at the start.
+    opening: Option<(Stage, CancellationToken)>,
     stop_capture: CancellationToken,
     stop_upload: CancellationToken,
 }
@@ -68,8 +68,6 @@ pub struct CameraHandle {
     pub capture: supervisor::StatusCell,
     /// Its upload.
     pub upload: Option<Upload>,
-    /// Why there is no archive although the config wants one.
-    pub archive_error: Option<String>,
 }
 
 impl Agent {
@@ -175,8 +173,7 @@ impl Agent {
     }
 
     async fn start_camera(&self, camera: &config::Camera, aws: &config::Aws) -> Camera {
-        let opened = open_log(camera, &self.disk).await;
-        let OpenLog { footage, latest, archive_error } = opened;
+        let log::OpenLog { footage, latest, first_gop, pending } = log::open(camera, &self.disk.waker()).await;
         let (force_idr, idr_requests) = watch::channel(0);
         let capture = Capture {
             camera: camera.name.clone(),
@@ -186,7 +183,6 @@ impl Agent {
             force_idr: idr_requests,
             status: supervisor::StatusCell::default(),
         };
-        let has_archive = camera.archive.is_some() && archive_error.is_none();
         let upload = camera.upload.as_ref().map(|settings| Upload {
             camera: camera.name.clone(),
             stream: settings.stream.clone(),
@@ -196,19 +192,15 @@ impl Agent {
             control: self.shared.control.clone(),
             clock: self.shared.clock.clone(),
             network: self.shared.network.clone(),
-            // Without an archive GOP numbers begin anew with each run: a cursor would point anywhere.
-            bookmark: camera.archive.as_ref().filter(|_| has_archive).map(bookmark),
+            order: settings.order,
+            bookmark: camera.archive.as_ref().map(log::bookmark),
+            first_gop,
             demand: watch::Sender::default(),
             force_idr,
             status: upload::StatusCell::default(),
         });
-        let handle = CameraHandle {
-            config: camera.clone(),
-            footage,
-            capture: capture.status.clone(),
-            upload: upload.clone(),
-            archive_error,
-        };
+        let handle =
+            CameraHandle { config: camera.clone(), footage, capture: capture.status.clone(), upload: upload.clone() };
         let (stop_capture, stop_upload) = (CancellationToken::new(), CancellationToken::new());
         let upload = upload.map(|upload| {
             let cancel = stop_upload.clone();
@@ -218,7 +210,21 @@ impl Agent {
         let cancel = stop_capture.clone();
         let make = move || supervisor::run(capture.clone(), cancel.clone());
         let capture = Stage::spawn(format!("capture {}", camera.name), stop_capture.clone(), make);
-        Camera { handle, capture, upload, stop_capture, stop_upload }
+        let opening = pending.map(|pending| self.open_late(&handle, first_gop, pending));
+        Camera { handle, capture, upload, opening, stop_capture, stop_upload }
+    }
+
+    fn open_late(&self, handle: &CameraHandle, first_gop: u64, pending: log::Pending) -> (Stage, CancellationToken) {
+        let cancel = CancellationToken::new();
+        let (config, footage, disk) = (handle.config.clone(), handle.footage.clone(), self.disk.waker());
+        // After a panic there is no attempt under way.
+        let pending = Mutex::new(pending);
+        let token = cancel.clone();
+        let make = move || {
+            let pending = std::mem::take(&mut *pending.lock().unwrap_or_else(PoisonError::into_inner));
+            log::open_late(config.clone(), (footage.clone(), first_gop), pending, disk.clone(), token.clone())
+        };
+        (Stage::spawn(format!("archive {}", handle.config.name), cancel.clone(), make), cancel)
     }
 
     async fn end(&self, cameras: Vec<Camera>) {
@@ -226,6 +232,10 @@ impl Agent {
         let mut uploads = Vec::new();
         let mut names = Vec::new();
         for camera in cameras {
+            if let Some((stage, cancel)) = camera.opening {
+                cancel.cancel();
+                stage.end(Duration::from_millis(100)).await;
+            }
             camera.capture.end(CAPTURE_GRACE).await;
             camera.stop_upload.cancel();
             uploads.extend(camera.upload);
@@ -240,58 +250,4 @@ impl Agent {
             self.disk.remove(&name, DISK_GRACE).await;
         }
     }
-}
-
-/// Where a camera's upload cursor is kept.
-fn bookmark(archive: &config::Archive) -> PathBuf {
-    archive.directory.join("upload.cursor")
-}
-
-struct OpenLog {
-    footage: Footage,
-    latest: Option<Timestamp>,
-    archive_error: Option<String>,
-}
-
-/// Opens the camera's archive and makes its log. A disk that fails leaves a log in RAM.
-async fn open_log(camera: &config::Camera, disk: &Disk) -> OpenLog {
-    let camera_name = &camera.name;
-    let in_ram = |archive_error: Option<String>| {
-        // What the archive would have held has to fit into RAM: as much as the config allows.
-        let bounds = Bounds { keep: camera.ring_most, most: camera.ring_most };
-        let footage = Footage::new(bounds, 0, Duration::ZERO, None, None);
-        OpenLog { footage, latest: None, archive_error }
-    };
-    let Some(settings) = &camera.archive else { return in_ram(None) };
-    let directory = settings.directory.clone();
-    let opening = tokio::task::spawn_blocking(move || archive::open(&directory));
-    let opened = match tokio::time::timeout(Duration::from_secs(30), opening).await {
-        Ok(Ok(Ok(opened))) => opened,
-        Ok(Ok(Err(error))) => {
-            let directory = settings.directory.display();
-            tracing::error!(camera_name, %directory, %error, "the archive cannot be opened; footage is kept in RAM only");
-            return in_ram(Some(format!("{directory}: {error}")));
-        }
-        Ok(Err(_)) | Err(_) => {
-            tracing::error!(camera_name, "the archive did not open in 30 s; footage is kept in RAM only");
-            return in_ram(Some("the disk does not answer".to_owned()));
-        }
-    };
-    if opened.bytes_cut > 0 {
-        tracing::warn!(camera_name, bytes = opened.bytes_cut, "the last segment was cut off by a crash; it was mended");
-    }
-    let bounds = Bounds { keep: camera.ring, most: camera.ring_most };
-    // What the stream has persisted may be more than the disk kept of it: numbers are never used twice.
-    let sent = Bookmark::open(&bookmark(settings)).ok().and_then(|(_, position)| position);
-    let next_gop = sent.map_or(opened.next_gop, |sent| opened.next_gop.max(sent.gop + 1));
-    let footage = Footage::new(bounds, next_gop, settings.at_risk, Some(opened.index.clone()), Some(disk.waker()));
-    let recorder_settings = RecorderSettings {
-        camera: camera.name.clone(),
-        directory: settings.directory.clone(),
-        rotation: settings.rotation,
-        retention: settings.retention,
-        at_risk: settings.at_risk,
-    };
-    disk.add(recorder::Recorder::new(recorder_settings, &footage, opened.index));
-    OpenLog { footage, latest: opened.latest, archive_error: None }
 }

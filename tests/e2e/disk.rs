@@ -104,6 +104,24 @@ async fn deny_new_media() {
     rig.stop().await;
 }
 
+/// What is too old goes.
+#[tokio::test]
+async fn max_age() {
+    let mut rig = rig("age", json!({ "segment": "2s", "max_age": "6s" })).await;
+    rig.start();
+    rig.agent().until_state("cam1", "streaming").await;
+    rig.agent().more_frames("cam1", 45).await;
+    let directory = rig.archive("cam1");
+    let first = segments(&directory).remove(0);
+    rig.agent().until("cam1", "rid of its first segment", PATIENCE, |_| !first.exists()).await;
+    let oldest = crate::harness::footage::started(&segments(&directory)[0]);
+    let age = jiff::Timestamp::now().as_millisecond() - oldest;
+    // A segment goes when its end is too old; age is looked at every 10 s.
+    assert!(age < 21_000, "the oldest segment began {age} ms ago");
+    assert_live(&rig).await;
+    rig.stop_and_compare(&["cam1"]).await;
+}
+
 /// What is persisted goes from the disk, and only that.
 #[tokio::test]
 async fn delete_after_upload() {

@@ -11,6 +11,7 @@ mod credentials;
 mod disk;
 mod faults;
 mod harness;
+mod order;
 mod sources;
 mod systemd;
 mod web;

@@ -9,7 +9,7 @@ use edgecam::footage::archive::retention::{Retention, StrategyOnFull};
 use edgecam::footage::archive::{self, Index, Rotation};
 use edgecam::footage::bookmark::Bookmark;
 use edgecam::footage::recorder::Recorder;
-use edgecam::footage::{Cursor, Footage, Next, RecorderSettings};
+use edgecam::footage::{Cursor, Footage, Next, RecorderSettings, Storage};
 use edgecam_kvs::{Delivery, Settings};
 use edgecam_media::clock::{Arrival, Timeline};
 use edgecam_media::ring::{Bounds, Position};
@@ -37,10 +37,11 @@ impl Agent {
     /// Starts as the product does: mend the archive, read the cursor, go on.
     pub(crate) fn start(directory: &Path, seed: u64, sets: Arc<ParameterSets>, now: Instant) -> Self {
         let opened = archive::open(directory).expect("the archive opens");
-        let (mut bookmark, sent) = Bookmark::open(&bookmark_path(directory)).expect("the cursor opens");
+        let (mut bookmark, kept) = Bookmark::open(&bookmark_path(directory)).expect("the cursor opens");
+        let sent = kept.first().copied();
         let next_gop = sent.map_or(opened.next_gop, |sent: Position| opened.next_gop.max(sent.gop + 1));
         let bounds = Bounds { keep: 1_500, most: RING_MOST };
-        let footage = Footage::new(bounds, next_gop, AT_RISK, Some(opened.index.clone()), None);
+        let footage = Footage::new(bounds, next_gop, AT_RISK, Storage::Archive(opened.index.clone()), None);
         let settings = RecorderSettings {
             camera: "sim".to_owned(),
             directory: directory.to_owned(),
@@ -51,7 +52,7 @@ impl Agent {
         let recorder = Recorder::new(settings, &footage, opened.index);
         let start = sent.unwrap_or_else(|| footage.live());
         if sent.is_none() {
-            bookmark.save(start).expect("the cursor is saved");
+            bookmark.save(&[start]).expect("the cursor is saved");
         }
         let delivery = Delivery::new(Settings { start, has_retention: true, seed }, now);
         let timeline = Timeline::after(opened.latest);
@@ -96,7 +97,7 @@ impl Agent {
 
     pub(crate) fn commit(&mut self, position: Position) {
         self.footage.set_sent(Some(position));
-        self.bookmark.save(position).expect("the cursor is saved");
+        self.bookmark.save(&[position]).expect("the cursor is saved");
     }
 
     pub(crate) fn pump(&mut self, now: Instant, wall: Timestamp, free: u64) {

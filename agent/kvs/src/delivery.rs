@@ -353,6 +353,11 @@ impl Delivery {
         self.window.committed()
     }
 
+    /// Whether there is a connection that takes footage.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.link, Link::Up(_))
+    }
+
     /// Whether there is a session that takes footage and the service has accepted it.
     pub fn is_up(&self) -> bool {
         matches!(&self.link, Link::Up(session) if session.head().is_some())

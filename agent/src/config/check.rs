@@ -11,7 +11,7 @@ use super::error::ConfigError;
 use super::secret::Secret;
 use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspCredentials, RtspTransport, Source, TestPattern};
 use super::value::Span;
-use super::{Archive, Aws, Camera, Config, Http, Schedule, Upload, UploadMode, identity, written};
+use super::{Archive, Aws, Camera, Config, Http, Schedule, Upload, UploadMode, UploadOrder, identity, written};
 use crate::footage::archive::Rotation;
 use crate::footage::archive::retention::{Retention, StrategyOnFull};
 
@@ -317,7 +317,17 @@ fn upload(written: written::Upload, key: &str, thing: &str, camera: &str) -> Res
             );
         }
     };
-    Ok(Some(Upload { stream, mode }))
+    let max_lag = span(key, "max_lag", written.max_lag, seconds(30), (seconds(5), seconds(3600)))?;
+    let order = match written.order.as_deref() {
+        None | Some("in_order") if written.max_lag.is_some() => {
+            return wrong(&format!("{key}.max_lag"), "only the order `live_first` has one");
+        }
+        None | Some("in_order") => UploadOrder::InOrder,
+        Some("live_first") if mode == UploadMode::Continuous => UploadOrder::LiveFirst { max_lag },
+        Some("live_first") => return wrong(&format!("{key}.order"), "live_first needs the mode `continuous`"),
+        Some(other) => return wrong(&format!("{key}.order"), format_args!("`{other}` is not in_order or live_first")),
+    };
+    Ok(Some(Upload { stream, mode, order }))
 }
 
 fn schedule(written: Vec<written::Schedule>, key: &str) -> Result<Vec<Schedule>> {

@@ -93,6 +93,21 @@ pub struct Upload {
     pub stream: String,
     /// When to upload.
     pub mode: UploadMode,
+    /// What goes first.
+    pub order: UploadOrder,
+}
+
+/// What a continuous upload sends first after an outage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum UploadOrder {
+    /// The oldest.
+    #[default]
+    InOrder,
+    /// What is live; history after it, in turns.
+    LiveFirst {
+        /// Live footage that lags by more than this is put off.
+        max_lag: Duration,
+    },
 }
 
 /// When to upload.

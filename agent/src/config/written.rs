@@ -198,6 +198,12 @@ pub(crate) struct Upload {
     pub(crate) mode: Option<String>,
     /// When to upload in the mode `schedule`.
     pub(crate) schedule: Vec<Schedule>,
+    /// What goes first after an outage, in the mode `continuous`: `in_order` (the oldest) or `live_first` (live footage
+    /// at once, what was missed after it). KVS takes one connection a stream, so history and live take turns: while
+    /// history is caught up on, live is up to 15 s late. Default: in_order.
+    pub(crate) order: Option<String>,
+    /// With `live_first`: live footage that lags by more than this is put off. Default: 30s.
+    pub(crate) max_lag: Option<Span>,
 }
 
 /// A repeating span of time, in UTC.

@@ -1,4 +1,4 @@
-//! The uploader's cursor on disk: where it was left.
+//! The uploader's cursor on disk: where it was left, and what it has put off.
 //!
 //! Two fixed-size records in one file, written in turn and in place: a record cut by a crash leaves the other. A write
 //! costs no file system metadata; what a power cut loses is re-sent, never skipped.
@@ -10,8 +10,11 @@ use std::path::Path;
 
 use edgecam_media::ring::Position;
 
-const RECORD: usize = 64;
-const MAGIC: &str = "edgecam-cursor-1";
+/// Both records lie in one page.
+const RECORD: usize = 1024;
+const MAGIC: &str = "edgecam-cursor-2";
+/// Positions that fit into a record.
+pub const MOST: usize = 32;
 
 /// An open bookmark.
 #[derive(Debug)]
@@ -21,8 +24,8 @@ pub struct Bookmark {
 }
 
 impl Bookmark {
-    /// Opens or makes the file; returns the position it holds, if any.
-    pub fn open(path: &Path) -> io::Result<(Self, Option<Position>)> {
+    /// Opens or makes the file; returns the positions it holds; none if it is new.
+    pub fn open(path: &Path) -> io::Result<(Self, Vec<Position>)> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut bytes = [0; RECORD * 2];
         let mut read = 0;
@@ -33,33 +36,35 @@ impl Bookmark {
             }
         }
         let newest = bytes.chunks(RECORD).filter_map(parse).max_by_key(|(generation, _)| *generation);
-        let generation = newest.map_or(0, |(generation, _)| generation);
-        Ok((Self { file, generation }, newest.map(|(_, position)| position)))
+        let (generation, positions) = newest.unwrap_or_default();
+        Ok((Self { file, generation }, positions))
     }
 
-    /// Remembers `position`.
-    pub fn save(&mut self, position: Position) -> io::Result<()> {
+    /// Remembers `positions`, [`MOST`] at most.
+    pub fn save(&mut self, positions: &[Position]) -> io::Result<()> {
         let generation = self.generation + 1;
-        self.file.write_all_at(&format(generation, position), (generation % 2) * RECORD as u64)?;
+        let record = format(generation, positions).ok_or(io::ErrorKind::InvalidInput)?;
+        self.file.write_all_at(&record, (generation % 2) * RECORD as u64)?;
         self.generation = generation;
         Ok(())
     }
 }
 
-fn format(generation: u64, position: Position) -> [u8; RECORD] {
-    let text = format!("{MAGIC} {generation:x} {:x} {:x}", position.gop, position.unit);
-    // The longest text has 16 + 3 * 17 bytes less the width that 32-bit units save: it fits with the checksum behind.
+fn format(generation: u64, positions: &[Position]) -> Option<[u8; RECORD]> {
+    use std::fmt::Write as _;
+    let mut text = format!("{MAGIC} {generation:x}");
+    for position in positions {
+        write!(text, " {:x}.{:x}", position.gop, position.unit).ok()?;
+    }
     let mut record = [b' '; RECORD];
-    let text = text.as_bytes();
-    let length = text.len().min(RECORD - 9);
-    record[..length].copy_from_slice(&text[..length]);
+    record[..RECORD - 9].get_mut(..text.len())?.copy_from_slice(text.as_bytes());
     let sum = format!("{:08x}", checksum(&record[..RECORD - 9]));
     record[RECORD - 9..RECORD - 1].copy_from_slice(sum.as_bytes());
     record[RECORD - 1] = b'\n';
-    record
+    Some(record)
 }
 
-fn parse(record: &[u8]) -> Option<(u64, Position)> {
+fn parse(record: &[u8]) -> Option<(u64, Vec<Position>)> {
     let text = std::str::from_utf8(record).ok()?;
     let (body, sum) = text.split_at_checked(RECORD - 9)?;
     if u32::from_str_radix(sum.trim_end(), 16).ok()? != checksum(body.as_bytes()) {
@@ -70,9 +75,11 @@ fn parse(record: &[u8]) -> Option<(u64, Position)> {
         return None;
     }
     let generation = u64::from_str_radix(fields.next()?, 16).ok()?;
-    let gop = u64::from_str_radix(fields.next()?, 16).ok()?;
-    let unit = u32::from_str_radix(fields.next()?, 16).ok()?;
-    Some((generation, Position { gop, unit }))
+    let position = |field: &str| {
+        let (gop, unit) = field.split_once('.')?;
+        Some(Position { gop: u64::from_str_radix(gop, 16).ok()?, unit: u32::from_str_radix(unit, 16).ok()? })
+    };
+    Some((generation, fields.map(position).collect::<Option<_>>()?))
 }
 
 /// FNV-1a, 32 bits: enough to tell a torn record from a whole one.
@@ -89,22 +96,25 @@ mod tests {
         let path = std::env::temp_dir().join(format!("edgecam-bookmark-{}", std::process::id()));
         drop(std::fs::remove_file(&path));
         let (mut bookmark, none) = Bookmark::open(&path).expect("a new file");
-        assert_eq!(none, None);
-        let positions: Vec<Position> = (0..5).map(|n| Position { gop: n * 1_000_000_007, unit: n as u32 }).collect();
-        for &position in &positions {
-            bookmark.save(position).expect("saved");
-            assert_eq!(Bookmark::open(&path).expect("there").1, Some(position));
+        assert_eq!(none, []);
+        let position = |n: u64| Position { gop: n * 1_000_000_007, unit: n as u32 };
+        let lists: Vec<Vec<Position>> = (0..5).map(|n| (n..n * 2 + 1).map(position).collect()).collect();
+        for list in &lists {
+            bookmark.save(list).expect("saved");
+            assert_eq!(Bookmark::open(&path).expect("there").1, *list);
         }
         // The newest record is damaged: the one before it counts.
         let newest = (bookmark.generation % 2) * RECORD as u64;
         bookmark.file.write_all_at(b"#", newest + 20).expect("written");
-        assert_eq!(Bookmark::open(&path).expect("there").1, Some(positions[3]));
+        assert_eq!(Bookmark::open(&path).expect("there").1, lists[3]);
         std::fs::remove_file(&path).expect("removed");
     }
 
     #[test]
-    fn the_largest_position_fits() {
-        let largest = Position { gop: u64::MAX >> 8, unit: u32::MAX };
-        assert_eq!(parse(&format(u64::from(u32::MAX), largest)), Some((u64::from(u32::MAX), largest)));
+    fn the_largest_positions_fit() {
+        let largest = vec![Position { gop: u64::MAX, unit: u32::MAX }; MOST];
+        let record = format(u64::MAX, &largest).expect("fits");
+        assert_eq!(parse(&record), Some((u64::MAX, largest)));
+        assert_eq!(format(1, &[Position { gop: u64::MAX, unit: u32::MAX }; MOST + 10]), None);
     }
 }

@@ -32,7 +32,7 @@ struct Shared {
     woken: Condvar,
 }
 
-/// Wakes the disk thread.
+/// A handle of the disk thread.
 #[derive(Clone)]
 pub struct Waker(Arc<Shared>);
 
@@ -41,6 +41,11 @@ impl Waker {
     pub fn wake(&self) {
         self.0.mailbox.lock().unwrap_or_else(PoisonError::into_inner).is_woken = true;
         self.0.woken.notify_one();
+    }
+
+    /// Records one more camera.
+    pub fn add(&self, recorder: Recorder) {
+        self.send(Command::Add(Box::new(recorder)));
     }
 
     fn send(&self, command: Command) {
@@ -67,11 +72,6 @@ impl Disk {
     /// For the logs whose archives it writes.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
-    }
-
-    /// Records one more camera.
-    pub fn add(&self, recorder: Recorder) {
-        self.waker.send(Command::Add(Box::new(recorder)));
     }
 
     /// Finishes the camera's archive and lets go of it. Waits at most `deadline`.

@@ -10,7 +10,7 @@ pub mod disk;
 pub mod recorder;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use edgecam_media::ring::{Bounds, Position, Read, Ring};
@@ -27,9 +27,21 @@ pub struct Footage(Arc<Log>);
 struct Log {
     state: Mutex<State>,
     appended: Notify,
-    archive: Option<Arc<archive::Index>>,
+    archive: OnceLock<Arc<archive::Index>>,
+    attached: Notify,
     wake_disk: Option<disk::Waker>,
     counters: Counters,
+}
+
+/// Where a log is kept besides RAM.
+#[derive(Clone, Debug)]
+pub enum Storage {
+    /// Nowhere.
+    None,
+    /// In an archive that cannot be opened for now: the text says why. [`Footage::attach`] ends the wait.
+    Awaited(String),
+    /// In an archive.
+    Archive(Arc<archive::Index>),
 }
 
 struct State {
@@ -101,27 +113,45 @@ pub struct ArchiveStatus {
 }
 
 impl Footage {
-    /// A log whose next GOP has the number `next_gop`. `wake_disk` wakes the thread that writes `archive`; without it
+    /// A log whose next GOP has the number `next_gop`. `wake_disk` wakes the thread that writes the archive; without it
     /// whoever runs the recorder looks by itself. `at_risk` is how much footage may wait for the disk.
     pub fn new(
         bounds: Bounds,
         next_gop: u64,
         at_risk: Duration,
-        archive: Option<Arc<archive::Index>>,
+        storage: Storage,
         wake_disk: Option<disk::Waker>,
     ) -> Self {
         let mut ring = Ring::new(bounds, next_gop);
-        ring.set_archived(archive.as_ref().map(|_| Position::start_of(next_gop)));
-        let state = State {
-            ring,
-            at_risk: Ticks::from_duration(at_risk),
-            part_begins: None,
-            recorder: if archive.is_some() { RecorderState::Recording } else { RecorderState::Off },
-            sent: None,
-            sets: None,
+        let (recorder, archive) = match storage {
+            Storage::None => (RecorderState::Off, OnceLock::new()),
+            Storage::Awaited(error) => (RecorderState::Failed(error), OnceLock::new()),
+            Storage::Archive(index) => (RecorderState::Recording, OnceLock::from(index)),
         };
-        let appended = Notify::new();
-        Self(Arc::new(Log { state: Mutex::new(state), appended, archive, wake_disk, counters: Counters::default() }))
+        // What an awaited archive will want is kept as if it were only slow.
+        ring.set_archived((recorder != RecorderState::Off).then_some(Position::start_of(next_gop)));
+        let at_risk = Ticks::from_duration(at_risk);
+        let state = State { ring, at_risk, part_begins: None, recorder, sent: None, sets: None };
+        Self(Arc::new(Log {
+            state: Mutex::new(state),
+            appended: Notify::new(),
+            archive,
+            attached: Notify::new(),
+            wake_disk,
+            counters: Counters::default(),
+        }))
+    }
+
+    /// The archive that was awaited is there. Its GOPs must have lower numbers than those of this log.
+    pub fn attach(&self, index: Arc<archive::Index>) {
+        if self.0.archive.set(index).is_ok() {
+            self.0.attached.notify_waiters();
+        }
+    }
+
+    /// Waits until an awaited archive comes; for ever if it is there already, or there will be none.
+    pub async fn attached(&self) {
+        self.0.attached.notified().await;
     }
 
     /// Appends a picture. Never waits.
@@ -171,12 +201,12 @@ impl Footage {
         let in_ram = {
             let state = self.0.lock();
             let is_there = state.ring.earliest().is_some_and(|earliest| earliest <= instant);
-            state.ring.at(instant).filter(|_| is_there || self.0.archive.is_none())
+            state.ring.at(instant).filter(|_| is_there || self.archive().is_none())
         };
         if let Some(position) = in_ram {
             return position;
         }
-        let archived = match self.0.archive.clone() {
+        let archived = match self.archive().cloned() {
             Some(index) => tokio::task::spawn_blocking(move || archive::locate(&index, instant)).await.ok(),
             None => None,
         };
@@ -204,10 +234,12 @@ impl Footage {
         let log = &*self.0;
         let state = log.lock();
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let archive = log.archive.as_ref().map(|index| {
-            let (bytes, segments) = index.size();
+        let archive = (state.recorder != RecorderState::Off).then(|| {
+            let index = log.archive.get();
+            let (bytes, segments) = index.map(|index| index.size()).unwrap_or_default();
+            let (earliest, written) = (index.and_then(|index| index.earliest()), index.map(|index| index.written()));
             let recorder = state.recorder.clone();
-            ArchiveStatus { recorder, bytes, segments, earliest: index.earliest(), written: index.written() }
+            ArchiveStatus { recorder, bytes, segments, earliest, written: written.unwrap_or_default() }
         });
         LogStatus {
             units: get(&log.counters.units),
@@ -228,7 +260,14 @@ impl Footage {
 
     /// The archive's content.
     pub fn archive(&self) -> Option<&Arc<archive::Index>> {
-        self.0.archive.as_ref()
+        self.0.archive.get()
+    }
+
+    /// Why an awaited archive cannot be opened now.
+    pub fn set_await_reason(&self, error: String) {
+        if self.archive().is_none() {
+            self.0.lock().recorder = RecorderState::Failed(error);
+        }
     }
 
     fn read_ring(&self, position: Position) -> (Read, Option<Arc<ParameterSets>>) {

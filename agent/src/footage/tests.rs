@@ -31,7 +31,7 @@ impl Rig {
         let opened = archive::open(&directory).expect("the archive opens");
         let at_risk = Duration::from_secs(2);
         let bounds = Bounds { keep: 500, most: 100_000 };
-        let footage = Footage::new(bounds, opened.next_gop, at_risk, Some(opened.index.clone()), None);
+        let footage = Footage::new(bounds, opened.next_gop, at_risk, Storage::Archive(opened.index.clone()), None);
         let settings = RecorderSettings {
             camera: "test".to_owned(),
             directory: directory.clone(),

@@ -128,6 +128,8 @@ pub struct UploadReport {
     pub persisted_until: Option<String>,
     /// Seconds from that to the newest picture.
     pub lag_seconds: Option<f64>,
+    /// Stretches of older footage that were put off, live footage going first.
+    pub history_gaps: usize,
     /// Counters.
     #[serde(flatten)]
     pub stats: Stats,
@@ -164,27 +166,15 @@ pub fn stream(camera: &CameraHandle) -> StreamReport {
         let frame_rate = facts.frame_rate.map(rate);
         VideoReport { codec: sets.codec_string(), width: facts.width, height: facts.height, frame_rate }
     });
-    let archive = match (&log.archive, &camera.archive_error) {
-        (None, None) => None,
-        (None, Some(error)) => Some(ArchiveReport {
-            recorder_status: "SYSTEM_ERROR",
-            details: Some(error.clone()),
-            bytes: 0,
-            segments: 0,
-            earliest: None,
-        }),
-        (Some(archive), _) => {
-            let (recorder_status, details) = match &archive.recorder {
-                RecorderState::Recording | RecorderState::Off => ("SUCCESS", None),
-                RecorderState::Full => {
-                    ("USER_ERROR", Some("the archive is full and nothing may be deleted".to_owned()))
-                }
-                RecorderState::Failed(error) => ("SYSTEM_ERROR", Some(error.clone())),
-            };
-            let earliest = archive.earliest.map(|time| time.to_string());
-            Some(ArchiveReport { recorder_status, details, bytes: archive.bytes, segments: archive.segments, earliest })
-        }
-    };
+    let archive = log.archive.as_ref().map(|archive| {
+        let (recorder_status, details) = match &archive.recorder {
+            RecorderState::Recording | RecorderState::Off => ("SUCCESS", None),
+            RecorderState::Full => ("USER_ERROR", Some("the archive is full and nothing may be deleted".to_owned())),
+            RecorderState::Failed(error) => ("SYSTEM_ERROR", Some(error.clone())),
+        };
+        let earliest = archive.earliest.map(|time| time.to_string());
+        ArchiveReport { recorder_status, details, bytes: archive.bytes, segments: archive.segments, earliest }
+    });
     StreamReport {
         camera_id: camera.config.name.clone(),
         state: capture.state.name(),
@@ -229,6 +219,7 @@ fn upload(camera: &CameraHandle, latest: Option<Timestamp>) -> Option<UploadRepo
         details,
         persisted_until: status.persisted_until.map(|time| time.to_string()),
         lag_seconds: lag,
+        history_gaps: status.gaps,
         stats: status.stats,
     })
 }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use edgecam_kvs::{Action, Delivery, Fault, FaultClass, PutMedia, Report, SessionId, Settings};
-use edgecam_media::Timestamp;
 use edgecam_media::ring::Position;
+use edgecam_media::{AccessUnit, Ticks, Timestamp};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,9 @@ const TARGET_LIFE: Duration = Duration::from_secs(40 * 60);
 const FAILURES_BEFORE_REFRESH: u64 = 3;
 /// What is left to do when a job ends gets this much time.
 pub(super) const DRAIN: Duration = Duration::from_millis(4_000);
+
+/// Live footage that lags by less than a few GOPs has caught up.
+const CAUGHT_UP: Ticks = Ticks::from_seconds(3);
 
 /// What a new connection needs.
 pub(super) struct Connected {
@@ -52,6 +55,68 @@ pub(super) struct Driver<'a> {
     /// Timestamp of each GOP on its way, to tell how far the stream has got.
     gops: VecDeque<(u64, Timestamp)>,
     last_read: Option<Timestamp>,
+    /// What is sent is history: it says nothing about how far live footage has got.
+    is_history: bool,
+}
+
+/// When a run is over.
+#[derive(Default)]
+pub(super) struct Until {
+    /// The first picture shown at or after this is not sent.
+    pub(super) time: Option<Timestamp>,
+    /// The first picture not sent.
+    pub(super) position: Option<Position>,
+    /// From then on the next IDR ends the turn, while the service takes footage: in an outage there is no reason to.
+    pub(super) turn: Option<Instant>,
+    /// The turn is one of live footage: it does not end before that has caught up.
+    pub(super) is_live: bool,
+    /// At an IDR that is older than the newest picture by more than this, the run ends as [`Outcome::Behind`]: while
+    /// there is a connection, for without one nothing could go first.
+    pub(super) max_lag: Option<Ticks>,
+}
+
+/// Why a run is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    /// Cancelled.
+    Stopped,
+    /// All that was asked for has been read.
+    Ended,
+    /// It is another's turn.
+    Turn,
+    /// Live footage lags too far behind.
+    Behind,
+}
+
+impl Until {
+    pub(super) fn time(end: Timestamp) -> Self {
+        Self { time: Some(end), ..Self::default() }
+    }
+
+    /// Whether `unit`, found at `at`, is no longer to be sent.
+    /// `newest` is the newest GOP, `latest` its newest picture.
+    fn reached(
+        &self,
+        unit: &AccessUnit,
+        at: Position,
+        newest: (Position, Timestamp),
+        link: &Delivery,
+    ) -> Option<Outcome> {
+        let (newest, latest) = newest;
+        let is_past = self.time.is_some_and(|end| unit.pts >= end) || self.position.is_some_and(|end| at >= end);
+        let lag = latest.since(unit.pts);
+        let has_caught_up = !self.is_live || lag <= CAUGHT_UP;
+        let is_over = self.turn.is_some_and(|turn| Instant::now() >= turn) && link.is_up() && has_caught_up;
+        match () {
+            () if is_past => Some(Outcome::Ended),
+            () if !unit.is_idr => None,
+            () if self.max_lag.is_some_and(|max| lag > max) && at < newest && link.is_connected() => {
+                Some(Outcome::Behind)
+            }
+            () if is_over => Some(Outcome::Turn),
+            () => None,
+        }
+    }
 }
 
 /// What has happened.
@@ -76,18 +141,23 @@ impl<'a> Driver<'a> {
             connecting: None,
             gops: VecDeque::new(),
             last_read: None,
+            is_history: false,
         }
     }
 
-    /// Runs until the first picture shown at or after `end` or until `cancel` is called, then drains. `commit` is told each move of the cursor.
+    /// Runs until `until` says so or `cancel` is called, then drains. `commit` is told each move of the cursor.
     pub(super) async fn run(
         mut self,
-        end: Option<Timestamp>,
+        until: Until,
         cancel: &CancellationToken,
         mut commit: impl FnMut(Position),
-    ) {
+    ) -> Outcome {
+        self.is_history = until.position.is_some();
         let mut cursor = self.upload.footage.cursor();
         let mut drain_until = None;
+        let mut outcome = Outcome::Stopped;
+        // Where reading ended.
+        let mut ended_at = None;
         loop {
             self.act(&mut commit).await;
             if self.delivery.is_stopped() || drain_until.is_some_and(|at| Instant::now() >= at) {
@@ -107,11 +177,13 @@ impl<'a> Driver<'a> {
                 (id, result) = poll_fn(|cx| poll_connecting(cx, connecting)) => Happened::Connected(id, result.map(Box::new)),
                 () = sleep(deadline) => Happened::Time,
                 () = cancel.cancelled(), if !is_stopping => Happened::Stop,
-                () = over(end, last_read), if !is_stopping => Happened::Ended,
+                () = over(until.time, last_read), if !is_stopping => Happened::Ended,
             };
             match happened {
                 Happened::Footage(at, next) => {
-                    if self.footage(at, next, end) {
+                    if let Some(reached) = self.footage(at, next, &until) {
+                        outcome = reached;
+                        ended_at = Some(at);
                         drain_until.get_or_insert(Instant::now() + DRAIN);
                     }
                 }
@@ -125,18 +197,28 @@ impl<'a> Driver<'a> {
             }
         }
         self.act(&mut commit).await;
+        if let (Outcome::Ended, Some(end)) = (outcome, until.position)
+            && ended_at == Some(self.delivery.committed())
+        {
+            // Nothing lies between the last picture and the end.
+            commit(end);
+        }
         self.upload.status.finish(self.delivery.stats());
+        outcome
     }
 
-    /// Takes footage; returns whether that was the end of the job.
-    fn footage(&mut self, at: Position, next: Next, end: Option<Timestamp>) -> bool {
+    /// Takes footage; returns why the run is over, if it is.
+    fn footage(&mut self, at: Position, next: Next, until: &Until) -> Option<Outcome> {
         let now = Instant::now();
         match next {
-            Next::Unit { unit, .. } if end.is_some_and(|end| unit.pts >= end) => {
-                self.delivery.stop(now);
-                return true;
-            }
             Next::Unit { unit, sets, next } => {
+                let newest = (self.upload.footage.live(), self.upload.footage.latest().unwrap_or(unit.pts));
+                let found_at = Position { gop: next.gop, unit: next.unit.saturating_sub(1) };
+                let reached = until.reached(&unit, found_at, newest, &self.delivery);
+                if reached.is_some() {
+                    self.delivery.stop(now);
+                    return reached;
+                }
                 self.last_read = Some(unit.pts);
                 if unit.is_idr {
                     // Bounded: what is in flight is, and old entries go with each commit.
@@ -145,7 +227,9 @@ impl<'a> Driver<'a> {
                         self.gops.pop_front();
                     }
                 }
-                self.upload.status.sent(unit.pts);
+                if !self.is_history {
+                    self.upload.status.sent(unit.pts);
+                }
                 self.delivery.unit(unit, sets, next, now);
             }
             Next::Lagged { resume } => {
@@ -159,7 +243,7 @@ impl<'a> Driver<'a> {
                 self.delivery.lagged(resume, now);
             }
         }
-        false
+        None
     }
 
     fn connected(&mut self, id: SessionId, result: Result<Box<Connected>, Fault>) {
@@ -218,7 +302,9 @@ impl<'a> Driver<'a> {
                     {
                         until = self.gops.pop_front().map(|(_, pts)| pts);
                     }
-                    self.upload.status.committed(position, until);
+                    if !self.is_history {
+                        self.upload.status.committed(position, until);
+                    }
                     commit(position);
                 }
                 Action::RequestIdr => self.upload.force_idr.send_modify(|count| *count += 1),

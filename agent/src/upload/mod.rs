@@ -3,10 +3,12 @@
 //! What to send, again or not, is [`edgecam_kvs::Delivery`]'s to decide; this module owns sockets, clocks and files.
 
 mod connection;
+mod continuous;
 mod control_plane;
 pub mod doctor;
 mod driver;
 mod job;
+mod ledger;
 mod network;
 pub mod schedule;
 mod status;

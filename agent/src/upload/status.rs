@@ -52,6 +52,8 @@ pub struct UploadStatus {
     pub committed: Option<Position>,
     /// The newest picture that is persisted.
     pub persisted_until: Option<Timestamp>,
+    /// Stretches of older footage that were put off, live footage going first.
+    pub gaps: usize,
     /// The newest picture that was handed to a connection.
     pub sent_until: Option<Timestamp>,
     /// Why the cursor could not be saved.

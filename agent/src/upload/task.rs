@@ -10,12 +10,13 @@ use edgecam_media::ring::Position;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::continuous;
 use super::doctor::ClockSkew;
-use super::driver::{Driver, TargetCache};
+use super::driver::{Driver, TargetCache, Until};
 use super::job::{Demand, Job};
 use super::status::{UploadState, UploadStatus};
 use super::{ControlPlane, Network};
-use crate::config::{Aws, UploadMode};
+use crate::config::{Aws, UploadMode, UploadOrder};
 use crate::footage::Footage;
 use crate::footage::bookmark::Bookmark;
 use crate::host::wall_clock;
@@ -39,8 +40,12 @@ pub struct Upload {
     pub clock: ClockSkew,
     /// TLS and addresses, shared by all cameras.
     pub network: Arc<Network>,
-    /// Where the cursor is kept; `None` keeps none.
+    /// What goes first.
+    pub order: UploadOrder,
+    /// Where the cursor is kept while the archive is there; `None` keeps none.
     pub bookmark: Option<PathBuf>,
+    /// Number of the first GOP of this run.
+    pub first_gop: u64,
     /// What people ask for.
     pub demand: watch::Sender<Demand>,
     /// Counts requests for an IDR.
@@ -82,31 +87,16 @@ pub async fn run(upload: Upload, cancel: CancellationToken) {
 
 async fn run_job(upload: &Upload, job: Job, target: &mut TargetCache, cancel: &CancellationToken) {
     match job {
-        Job::Continuous => {
-            let (mut bookmark, start) = open_bookmark(upload);
-            let start = start.unwrap_or_else(|| {
-                // Kept at once: what is recorded from here on is to be sent, even if nothing is persisted before a crash.
-                let start = upload.footage.live();
-                save(upload, bookmark.as_mut(), start);
-                start
-            });
-            upload.footage.set_sent(Some(start));
-            let driver = Driver::new(upload, target, start);
-            let commit = |position: Position| {
-                upload.footage.set_sent(Some(position));
-                save(upload, bookmark.as_mut(), position);
-            };
-            driver.run(None, cancel, commit).await;
-        }
+        Job::Continuous => continuous::run(upload, target, cancel).await,
         Job::Live { .. } => {
             // Each request extends the lease: the job ends when it has not been extended in time.
             let ended = cancel.child_token();
             let driver = Driver::new(upload, target, upload.footage.live());
             let lease = lease_over(upload.demand.subscribe());
-            let run = driver.run(None, &ended, |_| ());
+            let run = driver.run(Until::default(), &ended, |_| ());
             tokio::pin!(run);
             tokio::select! {
-                () = &mut run => {}
+                _ = &mut run => {}
                 () = lease => {
                     ended.cancel();
                     run.await;
@@ -116,7 +106,7 @@ async fn run_job(upload: &Upload, job: Job, target: &mut TargetCache, cancel: &C
         Job::Range(period) => {
             let start = upload.footage.at(period.start).await;
             let driver = Driver::new(upload, target, start);
-            driver.run(Some(period.end), cancel, |_| ()).await;
+            driver.run(Until::time(period.end), cancel, |_| ()).await;
             upload.demand.send_if_modified(|demand| {
                 let is_done = demand.range == Some(period) && !cancel.is_cancelled();
                 if is_done {
@@ -126,13 +116,13 @@ async fn run_job(upload: &Upload, job: Job, target: &mut TargetCache, cancel: &C
             });
         }
         Job::Scheduled(period) => {
-            let (mut bookmark, left_at) = open_bookmark(upload);
+            let (mut kept, left_at) = Kept::open(upload);
             let start = upload.footage.at(period.start).await;
             // After a restart inside the period it goes on where it was.
-            let start = left_at.map_or(start, |left_at| left_at.max(start));
+            let start = left_at.first().map_or(start, |left_at| start.max(*left_at));
             let driver = Driver::new(upload, target, start);
-            let commit = |position: Position| save(upload, bookmark.as_mut(), position);
-            driver.run(Some(period.end), cancel, commit).await;
+            let commit = |position: Position| kept.save(upload, &[position]);
+            driver.run(Until::time(period.end), cancel, commit).await;
             // A period that is over before its time, because the camera is silent, is not begun again at once.
             let left = period.end.since(wall_clock()).to_duration();
             tokio::select! {
@@ -161,23 +151,34 @@ async fn lease_over(mut demand: watch::Receiver<Demand>) {
     }
 }
 
-fn open_bookmark(upload: &Upload) -> (Option<Bookmark>, Option<Position>) {
-    let Some(path) = &upload.bookmark else { return (None, None) };
-    match Bookmark::open(path) {
-        Ok((bookmark, position)) => (Some(bookmark), position),
-        Err(error) => {
-            let camera_name = &upload.camera;
-            tracing::error!(camera_name, path = %path.display(), %error, "the upload cursor cannot be kept");
-            upload.status.cursor_error(Some(error.to_string()));
-            (None, None)
+/// The upload's cursor on disk, if it has one.
+pub(super) struct Kept(Option<Bookmark>);
+
+impl Kept {
+    /// Opens it; returns the positions it holds. Without an archive there is none: GOP numbers begin anew with each
+    /// run, and a cursor would point anywhere.
+    pub(super) fn open(upload: &Upload) -> (Self, Vec<Position>) {
+        let Some(path) = upload.bookmark.as_ref().filter(|_| upload.footage.archive().is_some()) else {
+            return (Self(None), Vec::new());
+        };
+        match Bookmark::open(path) {
+            Ok((bookmark, positions)) => (Self(Some(bookmark)), positions),
+            Err(error) => {
+                let camera_name = &upload.camera;
+                tracing::error!(camera_name, path = %path.display(), %error, "the upload cursor cannot be kept");
+                upload.status.cursor_error(Some(error.to_string()));
+                (Self(None), Vec::new())
+            }
         }
     }
-}
 
-fn save(upload: &Upload, bookmark: Option<&mut Bookmark>, position: Position) {
-    let result = bookmark.map(|bookmark| bookmark.save(position));
-    if let Some(result) = result {
-        let error = result.err().map(|error| error.to_string());
+    pub(super) fn is_open(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(super) fn save(&mut self, upload: &Upload, positions: &[Position]) {
+        let Some(bookmark) = &mut self.0 else { return };
+        let error = bookmark.save(positions).err().map(|error| error.to_string());
         if upload.status.cursor_error(error.clone())
             && let Some(error) = error
         {
@@ -249,6 +250,10 @@ impl StatusCell {
         let (status, before) = &mut *self.lock();
         *before = before.plus(&stats);
         status.stats = Stats::default();
+    }
+
+    pub(super) fn gaps(&self, count: usize) {
+        self.lock().0.gaps = count;
     }
 
     /// Returns whether this is news.
