@@ -149,8 +149,7 @@ async fn silent_peers() {
     rig.agent().until("silent", "found out", PATIENCE, |report| report["upload"]["silent_peers"] == 2).await;
     rig.more_persisted("silent", 2).await;
     let silences = silences(&rig.kvs.stream("silent"));
-    // The requirement is 5 s; the rest is for a machine that does other things.
-    assert!(silences.len() == 2 && silences.iter().all(|ms| *ms <= 6_000), "found out after {silences:?} ms");
+    assert!(silences.len() == 2 && silences.iter().all(|ms| *ms <= 5_000), "found out after {silences:?} ms");
     rig.caught_up("silent", PATIENCE).await;
     rig.stop_and_compare(&["silent"]).await;
 }
@@ -180,12 +179,7 @@ async fn outage() {
     rig.kvs.restart().expect("restarted");
     let flows = |record: &StreamRecord| record.fragments.len() > fragments;
     rig.kvs.wait_until("outage", PATIENCE, flows).await.expect("footage flows again");
-    // The requirement is 5 s; the rest is for a machine that does other things.
-    assert!(
-        returned.elapsed() < Duration::from_millis(6_500),
-        "footage flows {:?} after the return",
-        returned.elapsed()
-    );
+    assert!(returned.elapsed() < Duration::from_secs(5), "footage flows {:?} after the return", returned.elapsed());
     rig.caught_up("outage", PATIENCE).await;
     let (pictures, twice) = rig.stop_and_compare(&["outage"]).await[0];
     assert!(twice <= 2 * GOP, "{twice} of {pictures} pictures stored twice");
