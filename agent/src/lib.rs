@@ -10,6 +10,7 @@ pub mod encode;
 pub mod event;
 pub mod footage;
 pub mod host;
+pub mod live;
 pub mod producer;
 pub mod run;
 pub mod telemetry;

@@ -181,12 +181,20 @@ impl RtpSender {
     /// Takes a datagram from the RTCP socket.
     pub fn received(&mut self, datagram: &[u8], now: Instant) {
         let read = rtcp::parse(datagram, |feedback| self.feedback(feedback, now));
-        self.stats.error_count += u64::from(read.is_err());
+        match read {
+            Ok(()) => self.stats.feedback += 1,
+            Err(_) => self.stats.error_count += 1,
+        }
     }
 
     /// The stream is still wanted.
     pub fn keepalive(&mut self, now: Instant) {
         self.stats.keepalive_count += 1;
+        self.extend(now);
+    }
+
+    /// The stream has been asked for once more: it lasts as if it had just begun.
+    pub fn extend(&mut self, now: Instant) {
         self.alive_until = now + self.settings.silence;
     }
 
@@ -321,7 +329,7 @@ impl RtpSender {
 
     fn remb(&mut self, bitrate: u64, now: Instant) {
         self.stats.rembs += 1;
-        self.alive_until = now + self.settings.silence;
+        self.extend(now);
         let (least, most) = self.settings.bitrate;
         let wanted = u32::try_from(bitrate).unwrap_or(u32::MAX).min(most).max(least);
         if self.stats.bitrate.replace(wanted) != Some(wanted) {

@@ -17,6 +17,8 @@ pub struct Stats {
     pub pictures: u64,
     /// Packets sent again.
     pub resent: u64,
+    /// RTCP datagrams understood.
+    pub feedback: u64,
     /// Packets that receivers have reported missing.
     pub nacks: u64,
     /// Of these, packets that were no longer there or too many to be sent again.
