@@ -15,11 +15,11 @@ use super::{Archive, Aws, Camera, Config, Http, Schedule, Upload, UploadMode, Up
 use crate::footage::archive::Rotation;
 use crate::footage::archive::retention::{Retention, StrategyOnFull};
 
-type Result<T> = std::result::Result<T, ConfigError>;
+pub(super) type Result<T> = std::result::Result<T, ConfigError>;
 
 const MIB: u64 = 1 << 20;
 
-fn wrong<T>(key: &str, message: impl std::fmt::Display) -> Result<T> {
+pub(super) fn wrong<T>(key: &str, message: impl std::fmt::Display) -> Result<T> {
     Err(ConfigError::new(format!("{key}: {message}")))
 }
 
@@ -40,6 +40,7 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
     }
     unique_streams(&cameras)?;
     Ok(Config {
+        mqtt: written.mqtt.map(|mqtt| super::mqtt::check(mqtt, &thing, &state_dir)).transpose()?,
         thing,
         state_dir,
         aws: aws(written.aws)?,
@@ -93,7 +94,7 @@ fn http(written: written::Http) -> Result<Option<Http>> {
     Ok(Some(Http { listen, token }))
 }
 
-fn secret_file(key: &str, path: &Path) -> Result<Secret> {
+pub(super) fn secret_file(key: &str, path: &Path) -> Result<Secret> {
     match std::fs::read_to_string(path) {
         Ok(text) if text.trim().is_empty() => wrong(key, format_args!("{} is empty", path.display())),
         Ok(text) => Ok(Secret::new(text.trim_end_matches(['\r', '\n']))),
@@ -141,7 +142,7 @@ fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Opt
     Ok(written.enabled.then_some(camera))
 }
 
-fn span(
+pub(super) fn span(
     key: &str,
     name: &str,
     given: Option<Span>,
@@ -156,7 +157,7 @@ fn span(
     Ok(span)
 }
 
-const fn seconds(seconds: u64) -> Duration {
+pub(super) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
@@ -213,7 +214,7 @@ fn rtsp(written: written::Rtsp, key: &str) -> Result<Source> {
     }))
 }
 
-fn percent_decode(text: &str) -> String {
+pub(super) fn percent_decode(text: &str) -> String {
     url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B")).as_bytes())
         .next()
         .map(|(_, value)| value.into_owned())

@@ -3,6 +3,7 @@
 mod check;
 mod error;
 pub mod identity;
+mod mqtt;
 pub mod secret;
 pub mod source;
 mod value;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::ConfigError;
+pub use mqtt::Mqtt;
 
 use crate::footage::archive::Rotation;
 use crate::footage::archive::retention::Retention;
@@ -30,6 +32,8 @@ pub struct Config {
     pub aws: Aws,
     /// The local server; `None` when it is off.
     pub http: Option<Http>,
+    /// The MQTT broker; `None` when there is none.
+    pub mqtt: Option<Mqtt>,
     /// Level of the log.
     pub log_level: tracing::Level,
     /// The cameras.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::mqtt;
 use super::value::{Size, Span};
 
 /// The agent's config file (YAML; JSON is YAML too).
@@ -19,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) aws: Aws,
     /// The local status page, API and metrics.
     pub(crate) http: Http,
+    /// The MQTT broker that sends commands and gets reports. Default: none.
+    pub(crate) mqtt: Option<mqtt::Written>,
     /// The log.
     pub(crate) log: Log,
     /// The cameras, each with a name of its own.

@@ -1,5 +1,6 @@
 //! The machine the agent runs on: its clock, its signals, its service manager.
 
+pub mod certificate;
 pub mod systemd;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -5,17 +5,32 @@
 //! that cannot be made, or does not last, says why in plain words, and is tried again with growing, jittered waits.
 //!
 //! Deliberately absent: what commands mean and what reports say ([`crate::control`] above this module); QoS 2, which
-//! AWS IoT does not have; MQTT 5. The packets and the session are our own, not rumqttc's: with TLS that crate links
-//! ring, a second TLS provider; it cannot be given a stream, so neither a proxy of ours nor a deadline for each step; it
-//! drops unacknowledged publishes when the broker has lost the session, may then stop for good (its issue 1056), and a
-//! packet over its limit ends the connection, which a persistent session brings back for ever.
+//! AWS IoT does not have; MQTT 5.
+//!
+//! Packets are rumqttc's; its event loop is not used. With TLS that crate links ring, a second TLS provider. It cannot
+//! be given a stream, so neither a proxy of ours nor a deadline for each step. It drops unacknowledged publishes when
+//! the broker has lost the session, and may then stop for good (bytebeamio/rumqtt#1056). It does not say which message
+//! the broker has acknowledged. A packet over its limit ends the connection, which a persistent session brings back for
+//! ever; and a broker that is gone is noticed only after two keep-alives.
 
+mod attempts;
 mod client;
+mod connect;
+pub mod limits;
 mod message;
+mod proxy;
+mod serve;
+mod session;
 mod settings;
+mod states;
 mod status;
+mod task;
+mod wire;
 
-pub use client::{Client, Inbox, run};
+pub use client::{Client, Inbox};
 pub use message::{Incoming, Kind, Message, Refused};
-pub use settings::{Connection, Identity, Login, Proxy, Settings, Tls};
+pub use settings::{Connection, Login, Proxy, Settings, Tls};
 pub use status::{Link, MqttState, MqttStatus, Reason};
+pub use task::run;
+
+pub use crate::host::certificate::Identity;

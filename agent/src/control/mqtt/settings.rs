@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::message::Message;
 use crate::config::secret::Secret;
 use crate::event::outbox;
+use crate::host::certificate::Identity;
 
 /// Everything about one client of one broker.
 #[derive(Clone, Debug)]
@@ -48,15 +49,6 @@ pub struct Tls {
     pub identity: Option<Identity>,
     /// Protocol to ask for (RFC 7301): AWS IoT wants `x-amzn-mqtt-ca` on port 443.
     pub alpn: Option<&'static str>,
-}
-
-/// A client certificate.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Identity {
-    /// Certificate and those between it and its CA (PEM).
-    pub certificate: PathBuf,
-    /// Its private key (PEM), readable by nobody else.
-    pub private_key: PathBuf,
 }
 
 /// User name and password.

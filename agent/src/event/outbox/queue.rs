@@ -37,6 +37,14 @@ pub enum Importance {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Sequence(pub(super) u64);
 
+#[cfg(test)]
+impl Sequence {
+    /// A number that no outbox gave.
+    pub(crate) fn for_tests(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// What comes next.
 pub(super) enum Peeked {
     Message(Sequence, Bytes),
