@@ -41,9 +41,12 @@ pub struct RtpSource {
     pub footage: Footage,
     /// Counts requests for an IDR; `None` for a camera that cannot be asked.
     pub force_idr: Option<watch::Sender<u64>>,
-    /// The bit/s that the receiver wants; `None` where nobody would obey.
-    pub bitrate: Option<watch::Sender<u32>>,
+    /// Whoever obeys the receiver's wish; `None` where nobody would.
+    pub bitrate: Option<BitrateWish>,
 }
+
+/// Is told the bit/s that the receiver wants, and `None` when the stream is over.
+pub type BitrateWish = Arc<dyn Fn(Option<u32>) + Send + Sync>;
 
 /// A stream. It ends when this is dropped.
 pub struct RtpStream {
@@ -239,6 +242,15 @@ async fn run(job: &mut Job, cancel: &CancellationToken) {
     }
 }
 
+impl Drop for Run<'_> {
+    /// However it ends, the encoder is free again.
+    fn drop(&mut self) {
+        if let Some(wish) = &self.job.source.bitrate {
+            wish(None);
+        }
+    }
+}
+
 impl Run<'_> {
     fn footage(&mut self, next: Next) {
         match next {
@@ -279,8 +291,8 @@ impl Run<'_> {
                 }
                 Output::Event(Event::KeyframeWanted) => self.keyframe_wanted(),
                 Output::Event(Event::Bitrate(wanted)) => {
-                    if let Some(bitrate) = &self.job.source.bitrate {
-                        bitrate.send_replace(wanted);
+                    if let Some(wish) = &self.job.source.bitrate {
+                        wish(Some(wanted));
                     }
                 }
                 Output::Event(Event::Ended(ended)) => why = Some(ended),

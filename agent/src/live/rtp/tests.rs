@@ -65,7 +65,7 @@ impl Rig {
         RtpTarget::parse(&sdp, &allowed).expect("usable")
     }
 
-    async fn start(&self, force_idr: Option<watch::Sender<u64>>, bitrate: Option<watch::Sender<u32>>) -> RtpStream {
+    async fn start(&self, force_idr: Option<watch::Sender<u64>>, bitrate: Option<BitrateWish>) -> RtpStream {
         let target = self.target(false);
         let source = RtpSource { camera: "test".to_owned(), footage: self.footage.clone(), force_idr, bitrate };
         RtpStream::start(source, &target, Settings::new(&target, || 5)).await.expect("sockets")
@@ -123,8 +123,11 @@ async fn an_encoder_is_asked_and_told_the_bitrate() {
     let mut rig = Rig::new().await;
     rig.append(true);
     let (force_idr, mut idrs) = watch::channel(0);
-    let (bitrate, mut bitrates) = watch::channel(0);
-    let stream = rig.start(Some(force_idr), Some(bitrate)).await;
+    let (bitrate, mut bitrates) = watch::channel(None);
+    let wish: BitrateWish = Arc::new(move |wanted| {
+        bitrate.send_replace(wanted);
+    });
+    let stream = rig.start(Some(force_idr), Some(wish)).await;
     rig.rtcp().await;
     rig.say(&PLI).await;
     timeout(Duration::from_secs(5), idrs.changed()).await.expect("in time").expect("it runs");
@@ -133,9 +136,10 @@ async fn an_encoder_is_asked_and_told_the_bitrate() {
     rig.say(&[&[0x8f, 206, 0, 5, 0, 0, 0, 9, 0, 0, 0, 0], &b"REMB"[..], &[1, 0x0b, 0x0d, 0x40, 0, 0, 0, 77]].concat())
         .await;
     timeout(Duration::from_secs(5), bitrates.changed()).await.expect("in time").expect("it runs");
-    assert_eq!(*bitrates.borrow(), 800_000);
+    assert_eq!(*bitrates.borrow(), Some(800_000));
     let stats = stream.stop().await.stats;
     assert_eq!((stats.plis, stats.rembs, stats.error_count), (1, 1, 1), "the one that was cut short");
+    assert_eq!(*bitrates.borrow(), None, "the encoder is free again");
 }
 
 #[tokio::test]
