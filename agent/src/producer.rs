@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::capture::supervisor::{self, Capture, CaptureState, CaptureStatus};
 use crate::config::source::Source;
 use crate::config::{Aws, UploadMode, UploadOrder};
+use crate::encode;
 use crate::footage::{Footage, Storage};
 use crate::run::stage::Stage;
 use crate::upload::{self, ControlPlane, Upload, UploadState, UploadStatus};
@@ -131,6 +132,7 @@ impl Connected {
             footage: footage.clone(),
             latest: None,
             force_idr: idr_requests,
+            encoder: watch::channel(encode::Control::default()).1,
             status: supervisor::StatusCell::default(),
         };
         let upload = Upload {

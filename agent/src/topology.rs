@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capture::supervisor::{self, Capture};
 use crate::config::{self, Config};
+use crate::encode::Control;
 use crate::footage::Footage;
 use crate::footage::disk::Disk;
 use crate::run::stage::Stage;
@@ -68,6 +69,28 @@ pub struct CameraHandle {
     pub capture: supervisor::StatusCell,
     /// Its upload.
     pub upload: Option<Upload>,
+    /// Counts requests for an IDR.
+    pub force_idr: watch::Sender<u64>,
+    /// What is asked of its encoder.
+    pub encoder: watch::Sender<Control>,
+}
+
+impl CameraHandle {
+    fn differs_by_switches(&self, new: &config::Camera) -> bool {
+        self.config == config::Camera { switches: self.config.switches, ..new.clone() }
+    }
+
+    /// Switches what can be switched while it runs.
+    fn switch(&mut self, switches: config::Switches) {
+        if self.config.switches.recording != switches.recording {
+            self.footage.set_recording(switches.recording);
+        }
+        if self.config.switches.encoder != switches.encoder {
+            self.encoder
+                .send_modify(|encoder| *encoder = Control { bitrate_limit: encoder.bitrate_limit, ..switches.encoder });
+        }
+        self.config.switches = switches;
+    }
 }
 
 impl Agent {
@@ -93,8 +116,9 @@ impl Agent {
         }
         let same_aws = config.aws == self.config.aws;
         let unchanged = |name: &String, camera: &Camera| {
-            let new = config.cameras.iter().find(|new| new.name == *name);
-            new == Some(&camera.handle.config) && (same_aws || camera.handle.upload.is_none())
+            let new = config.cameras.iter().find(|new| new.name == *name && new.switches.enabled);
+            new.is_some_and(|new| camera.handle.differs_by_switches(new))
+                && (same_aws || camera.handle.upload.is_none())
         };
         let gone: Vec<String> = self
             .cameras
@@ -104,13 +128,16 @@ impl Agent {
             .collect();
         let leaving: Vec<Camera> = gone.iter().filter_map(|name| self.cameras.remove(name)).collect();
         self.end(leaving).await;
-        for camera in &config.cameras {
-            if !self.cameras.contains_key(&camera.name) {
-                let started = self.start_camera(camera, &config.aws).await;
-                self.cameras.insert(camera.name.clone(), started);
+        for camera in config.cameras.iter().filter(|camera| camera.switches.enabled) {
+            match self.cameras.get_mut(&camera.name) {
+                Some(running) => running.handle.switch(camera.switches),
+                None => {
+                    let started = self.start_camera(camera, &config.aws).await;
+                    self.cameras.insert(camera.name.clone(), started);
+                }
             }
         }
-        let uploads = config.cameras.iter().any(|camera| camera.upload.is_some());
+        let uploads = self.cameras.values().any(|camera| camera.handle.upload.is_some());
         if !same_aws || !uploads {
             self.stop_clock().await;
         }
@@ -174,13 +201,16 @@ impl Agent {
 
     async fn start_camera(&self, camera: &config::Camera, aws: &config::Aws) -> Camera {
         let log::OpenLog { footage, latest, first_gop, pending } = log::open(camera, &self.disk.waker()).await;
+        footage.set_recording(camera.switches.recording);
         let (force_idr, idr_requests) = watch::channel(0);
+        let (encoder, encoder_requests) = watch::channel(camera.switches.encoder);
         let capture = Capture {
             camera: camera.name.clone(),
             source: camera.source.clone(),
             footage: footage.clone(),
             latest,
             force_idr: idr_requests,
+            encoder: encoder_requests,
             status: supervisor::StatusCell::default(),
         };
         let upload = camera.upload.as_ref().map(|settings| Upload {
@@ -196,11 +226,17 @@ impl Agent {
             bookmark: camera.archive.as_ref().map(log::bookmark),
             first_gop,
             demand: watch::Sender::default(),
-            force_idr,
+            force_idr: force_idr.clone(),
             status: upload::StatusCell::default(),
         });
-        let handle =
-            CameraHandle { config: camera.clone(), footage, capture: capture.status.clone(), upload: upload.clone() };
+        let handle = CameraHandle {
+            config: camera.clone(),
+            footage,
+            capture: capture.status.clone(),
+            upload: upload.clone(),
+            force_idr,
+            encoder,
+        };
         let (stop_capture, stop_upload) = (CancellationToken::new(), CancellationToken::new());
         let upload = upload.map(|upload| {
             let cancel = stop_upload.clone();

@@ -7,6 +7,7 @@ use edgecam_media::clock::{Arrival, ArrivalClock, Timeline};
 use edgecam_media::{AccessUnit, Ticks, Timestamp, TrackId};
 use tokio::sync::watch;
 
+use crate::encode::Control;
 use crate::host::wall_clock;
 
 /// Takes pictures from one attempt of a source.
@@ -16,6 +17,7 @@ pub struct Sink {
     arrivals: Option<ArrivalClock>,
     append: Box<dyn FnMut(Delivered) + Send + Sync>,
     force_idr: watch::Receiver<u64>,
+    encoder: watch::Receiver<Control>,
     lost: watch::Sender<Lost>,
 }
 
@@ -74,9 +76,11 @@ impl Clocks {
 
 impl Sink {
     /// A sink that continues behind a picture stamped `latest`. `force_idr` changes whenever a reader wants an IDR.
+    /// `encoder` says what is asked of the source's encoder.
     pub fn new(
         latest: Option<Timestamp>,
         force_idr: watch::Receiver<u64>,
+        encoder: watch::Receiver<Control>,
         append: impl FnMut(Delivered) + Send + Sync + 'static,
     ) -> Self {
         Self {
@@ -85,6 +89,7 @@ impl Sink {
             arrivals: None,
             append: Box::new(append),
             force_idr,
+            encoder,
             lost: watch::Sender::default(),
         }
     }
@@ -117,6 +122,11 @@ impl Sink {
     /// A watch that changes when a reader asks for an IDR; for sources that can make one.
     pub fn idr_requests(&self) -> watch::Receiver<u64> {
         self.force_idr.clone()
+    }
+
+    /// A watch that changes when something is asked of the encoder; for sources that have one.
+    pub fn encoder(&self) -> watch::Receiver<Control> {
+        self.encoder.clone()
     }
 
     /// Counts what could not be delivered; readers are woken only when something was.

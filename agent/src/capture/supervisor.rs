@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CaptureError, Lost, Sink, attempt};
 use crate::config::source::Source;
+use crate::encode::Control;
 use crate::footage::Footage;
 
 /// A source that has delivered for this long has recovered: the next failure starts with the shortest pause.
@@ -127,6 +128,8 @@ pub struct Capture {
     pub latest: Option<Timestamp>,
     /// Counts requests for an IDR.
     pub force_idr: watch::Receiver<u64>,
+    /// What is asked of its encoder.
+    pub encoder: watch::Receiver<Control>,
     /// What it is doing.
     pub status: StatusCell,
 }
@@ -195,7 +198,7 @@ fn sink(capture: &Capture) -> Sink {
     let latest = capture.footage.latest().or(capture.latest);
     let (footage, status, camera) = (capture.footage.clone(), capture.status.clone(), capture.camera.clone());
     let mut is_delivering = false;
-    Sink::new(latest, capture.force_idr.clone(), move |delivered| {
+    Sink::new(latest, capture.force_idr.clone(), capture.encoder.clone(), move |delivered| {
         if !std::mem::replace(&mut is_delivering, true) {
             status.set(CaptureState::Streaming, None);
             tracing::info!(camera_name = %camera, "streaming");

@@ -21,7 +21,7 @@ use super::{CaptureError, Sink};
 use crate::config::source::TestPattern;
 use crate::encode::frame::Frame;
 use crate::encode::openh264::Encoder;
-use crate::encode::{EncodeError, Settings};
+use crate::encode::{Control, EncodeError, Settings};
 use crate::run::thread;
 
 /// Pictures between the thread and the log. The log takes them at once, so one would do; more only bridge the time in
@@ -32,21 +32,18 @@ const QUEUE: usize = 4;
 pub async fn attempt(settings: &TestPattern, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
     let size = format!("test pattern of {}x{}", settings.width, settings.height);
     let unusable = |reason: &str| CaptureError::UnsupportedCodec(format!("{size}: {reason}"));
-    let frame = Frame::black(settings.width, settings.height)
-        .ok_or_else(|| unusable("width and height must be even, and not 0"))?;
-    if !(settings.frame_rate > 0.0 && settings.frame_rate <= 240.0) {
-        return Err(unusable("the frame rate must be above 0 and at most 240"));
-    }
+    settings.check().map_err(|error| unusable(&error))?;
     let (send, mut pictures) = mpsc::channel(QUEUE);
     let (alive, stop) = sync_channel(0);
     let studio = Studio {
         settings: settings.clone(),
         clocks: sink.clocks(),
         idr_requests: sink.idr_requests(),
+        control: sink.encoder(),
         pictures: send,
         stop,
     };
-    let thread = thread::start("test-pattern", move || studio.run(frame))
+    let thread = thread::start("test-pattern", move || studio.run())
         .map_err(|error| CaptureError::Unreachable(format!("{size}: no thread to draw in: {error}")))?;
     let mut delivered = false;
     loop {
@@ -83,19 +80,28 @@ struct Studio {
     settings: TestPattern,
     clocks: Clocks,
     idr_requests: watch::Receiver<u64>,
+    control: watch::Receiver<Control>,
     pictures: mpsc::Sender<Drawn>,
     stop: Receiver<()>,
 }
 
 impl Studio {
-    fn run(mut self, frame: Frame) -> Result<(), EncodeError> {
-        let TestPattern { frame_rate, gop, bitrate, .. } = self.settings;
-        let mut encoder = Encoder::new(&Settings { frame_rate, gop, bitrate })?;
-        let mut scene = Scene::new(frame, frame_rate);
+    fn run(mut self) -> Result<(), EncodeError> {
+        let mut settings = self.settings.under(*self.control.borrow_and_update());
+        let (mut scene, mut encoder) = set_up(&settings)?;
         let mut assembler = Assembler::<()>::default();
-        let mut schedule = Schedule::new(frame_rate);
+        let mut schedule = Schedule::new(Duration::ZERO, settings.frame_rate);
         let started = Instant::now();
         loop {
+            if self.control.has_changed().unwrap_or(false) {
+                let new = self.settings.under(*self.control.borrow_and_update());
+                if new != settings {
+                    // A new encoder begins with an IDR.
+                    (scene, encoder) = set_up(&new)?;
+                    schedule = Schedule::new(schedule.due(), new.frame_rate);
+                    settings = new;
+                }
+            }
             let wait = schedule.due().saturating_sub(started.elapsed());
             // Nothing is ever sent: the channel closes when the attempt ends.
             if !matches!(self.stop.recv_timeout(wait), Err(RecvTimeoutError::Timeout)) {
@@ -119,16 +125,25 @@ impl Studio {
     }
 }
 
+fn set_up(settings: &TestPattern) -> Result<(Scene, Encoder), EncodeError> {
+    let TestPattern { width, height, frame_rate, gop, bitrate } = *settings;
+    let refused = || EncodeError { encoder: "test pattern", reason: format!("no picture has {width}x{height} pixels") };
+    let frame = Frame::black(width, height).ok_or_else(refused)?;
+    Ok((Scene::new(frame, frame_rate), Encoder::new(&Settings { frame_rate, gop, bitrate })?))
+}
+
 /// Which frame is due when.
 #[derive(Debug)]
 struct Schedule {
+    /// When frame 0 is due.
+    from: Duration,
     rate: f64,
     next: u64,
 }
 
 impl Schedule {
-    fn new(rate: f64) -> Self {
-        Self { rate, next: 0 }
+    fn new(from: Duration, rate: f64) -> Self {
+        Self { from, rate, next: 0 }
     }
 
     /// When the next frame is to be drawn, from the start on.
@@ -137,12 +152,12 @@ impl Schedule {
     }
 
     fn time_of(&self, number: u64) -> Duration {
-        Duration::from_secs_f64(number as f64 / self.rate)
+        self.from + Duration::from_secs_f64(number as f64 / self.rate)
     }
 
     /// The frame to draw at `elapsed`, and how many before it are too late to be drawn.
     fn take(&mut self, elapsed: Duration) -> (u64, u64) {
-        let current = (elapsed.as_secs_f64() * self.rate) as u64;
+        let current = (elapsed.saturating_sub(self.from).as_secs_f64() * self.rate) as u64;
         let number = self.next.max(current);
         let late = number - self.next;
         self.next = number + 1;
@@ -156,7 +171,7 @@ mod tests {
 
     #[test]
     fn late_frames_are_left_out() {
-        let mut schedule = Schedule::new(25.0);
+        let mut schedule = Schedule::new(Duration::ZERO, 25.0);
         for (elapsed_millis, expected, then_due_millis) in [
             (0, (0, 0), 40),
             (41, (1, 0), 80),
@@ -174,7 +189,7 @@ mod tests {
 
     #[test]
     fn ntsc_rates_do_not_drift() {
-        let schedule = Schedule::new(30_000.0 / 1001.0);
+        let schedule = Schedule::new(Duration::ZERO, 30_000.0 / 1001.0);
         assert_eq!(schedule.time_of(30_000), Duration::from_secs(1001));
     }
 }

@@ -16,6 +16,7 @@ use super::EXIT_CONFIG;
 use super::output::{bytes, say};
 use crate::capture::{self, Sink};
 use crate::config::{self, Archive, Camera, Config};
+use crate::encode::Control;
 use crate::footage::disk::free_bytes;
 use crate::telemetry::report;
 use crate::upload::{ControlPlane, Network, doctor};
@@ -167,7 +168,7 @@ async fn camera(findings: &mut Findings, camera: &Camera) {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let (collector, cancel) = (seen.clone(), CancellationToken::new());
     let (_keep, idr_requests) = watch::channel(0);
-    let mut sink = Sink::new(None, idr_requests, move |delivered| {
+    let mut sink = Sink::new(None, idr_requests, watch::channel(Control::default()).1, move |delivered| {
         collector.lock().unwrap_or_else(PoisonError::into_inner).take(&delivered.unit);
     });
     let attempt = capture::attempt(&camera.source, &mut sink, &cancel);

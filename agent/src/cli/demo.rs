@@ -9,6 +9,7 @@ use super::EXIT_CONFIG;
 use super::output::{fail, say};
 use super::run::serve;
 use crate::config;
+use crate::control::commanded::Commanded;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -38,5 +39,7 @@ pub(super) async fn main(arguments: Arguments) -> ExitCode {
         arguments.directory.display()
     ));
     say(format_args!("Stop:         Ctrl-C\n"));
-    serve(config, None).await
+    let commanded = Commanded::load(&config.state_dir);
+    commanded.switch(&mut config);
+    serve(config, commanded, None).await
 }

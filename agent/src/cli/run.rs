@@ -7,19 +7,25 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use super::EXIT_CONFIG;
 use super::output::fail;
-use crate::config::{self, Config, Http};
+use crate::config::{Config, Http, Mqtt};
+use crate::control::commanded::{self, Commanded};
+use crate::control::link::MqttLink;
+use crate::control::{self, Control, mqtt};
 use crate::host::systemd::Notifier;
 use crate::run::stage::Stage;
 use crate::topology::Agent;
+use crate::upload::Network;
 use crate::{telemetry, web};
 
 /// How often systemd is told and the signals' handlers get their turn.
 const TICK: Duration = Duration::from_secs(1);
+
+/// For each of them to end.
+const CLOSE: Duration = Duration::from_millis(500);
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -29,52 +35,62 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn main(arguments: Arguments) -> ExitCode {
-    match config::load(&arguments.config) {
-        Ok(config) => serve(config, Some(&arguments.config)).await,
+    match commanded::effective(&arguments.config) {
+        Ok((config, commanded)) => serve(config, commanded, Some(&arguments.config)).await,
         Err(error) => fail(EXIT_CONFIG, format_args!("{error}")),
     }
 }
 
+/// Why the agent ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Stop,
+    Restart,
+}
+
 /// Runs the agent. `file` is what SIGHUP reads again.
-pub(super) async fn serve(config: Config, file: Option<&Path>) -> ExitCode {
+pub(super) async fn serve(config: Config, commanded: Commanded, file: Option<&Path>) -> ExitCode {
     telemetry::log::init(config.log_level);
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
         return fail(1, format_args!("signals cannot be handled"));
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), thing = %config.thing, cameras = config.cameras.len(), "edgecam starts");
-    let http = config.http.clone();
-    let agent = match Agent::start(config).await {
-        Ok(agent) => Arc::new(RwLock::new(Some(agent))),
+    let agent = web::Shared::default();
+    let control = Control::new(agent.clone(), commanded, file.map(Path::to_owned), &config);
+    let (http, mqtt) = (config.http.clone(), config.mqtt.clone());
+    match Agent::start(config).await {
+        Ok(started) => *agent.write().await = Some(started),
         Err(error) => return fail(1, format_args!("the disk thread cannot be started: {error}")),
-    };
-    let mut server = http.map(|http| Server::start(http, &agent));
+    }
+    let mut doors = Doors::open(http, mqtt, &control);
     let mut notifier = Notifier::new();
     let mut tick = tokio::time::interval(TICK);
-    loop {
+    let end = loop {
         tokio::select! {
             _ = tick.tick() => {
-                if let Some(agent) = agent.read().await.as_ref() {
+                if let Ok(agent) = agent.try_read()
+                    && let Some(agent) = agent.as_ref()
+                {
                     notifier.update(agent);
                 }
             }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break End::Stop,
+            _ = interrupt.recv() => break End::Stop,
+            () = control.restart() => break End::Restart,
             _ = hangup.recv() => {
                 notifier.reloading();
                 if let Some(file) = file {
-                    reload(file, &agent, &mut server).await;
+                    reload(file, &control, &mut doors).await;
                 }
                 notifier.reloaded();
             }
         }
-    }
+    };
     notifier.stopping();
     tracing::info!("stopping; a second signal stops at once");
     let stop = async {
-        if let Some(server) = server.take() {
-            server.end().await;
-        }
+        doors.close().await;
         if let Some(agent) = agent.write().await.take() {
             agent.stop().await;
         }
@@ -82,10 +98,20 @@ pub(super) async fn serve(config: Config, file: Option<&Path>) -> ExitCode {
     tokio::select! {
         () = stop => {
             tracing::info!("stopped");
-            ExitCode::SUCCESS
+            if end == End::Restart { again() } else { ExitCode::SUCCESS }
         }
         () = either(&mut terminate, &mut interrupt) => fail(130, format_args!("stopped at once; the last pictures may be missing")),
     }
+}
+
+/// Becomes the program anew: same arguments, same process, so that no service manager counts a crash.
+fn again() -> ExitCode {
+    use std::os::unix::process::CommandExt as _;
+    let error = match std::env::current_exe() {
+        Ok(program) => std::process::Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        Err(error) => error,
+    };
+    fail(1, format_args!("the agent cannot restart itself ({error}): whoever started it has to"))
 }
 
 async fn either(first: &mut Signal, second: &mut Signal) {
@@ -96,44 +122,109 @@ async fn either(first: &mut Signal, second: &mut Signal) {
 }
 
 /// A config that cannot be used changes nothing.
-async fn reload(file: &Path, agent: &web::Shared, server: &mut Option<Server>) {
-    let config = match config::load(file) {
-        Ok(config) => config,
+async fn reload(file: &Path, control: &Control, doors: &mut Doors) {
+    let (config, commanded) = match commanded::effective(file) {
+        Ok(found) => found,
         Err(error) => {
             tracing::error!(%error, "the new config cannot be used; the old one stays in force");
             return;
         }
     };
-    let http = config.http.clone();
-    if let Some(agent) = agent.write().await.as_mut() {
+    let (http, mqtt) = (config.http.clone(), config.mqtt.clone());
+    control.reconfigured(config.commands.clone(), commanded).await;
+    if let Some(agent) = control.agent().write().await.as_mut() {
         agent.apply(config).await;
     }
-    if server.as_ref().map(|server| &server.settings) != http.as_ref() {
-        if let Some(old) = server.take() {
-            old.end().await;
-        }
-        *server = http.map(|http| Server::start(http, agent));
-    }
+    doors.change(http, mqtt, control).await;
     tracing::info!("config reloaded");
 }
 
-/// The running web server.
-struct Server {
-    settings: Http,
-    stage: Stage,
-    cancel: CancellationToken,
+/// Where commands come in and reports go out.
+struct Doors {
+    control: (Stage, CancellationToken),
+    http: Option<Door<Http>>,
+    mqtt: Option<Door<Mqtt>>,
 }
 
-impl Server {
-    fn start(settings: Http, agent: &web::Shared) -> Self {
+/// One of them, and the settings it runs with.
+struct Door<S> {
+    settings: S,
+    stages: Vec<(Stage, CancellationToken)>,
+}
+
+impl Doors {
+    fn open(http: Option<Http>, mqtt: Option<Mqtt>, control: &Control) -> Self {
         let cancel = CancellationToken::new();
-        let (http, agent, token) = (settings.clone(), agent.clone(), cancel.clone());
-        let make = move || web::run(http.clone(), agent.clone(), token.clone());
-        Self { settings, stage: Stage::spawn("web".to_owned(), cancel.clone(), make), cancel }
+        let (commands, token) = (control.clone(), cancel.clone());
+        let make = move || control::run(commands.clone(), token.clone());
+        Self {
+            control: (Stage::spawn("control".to_owned(), cancel.clone(), make), cancel),
+            http: http.map(|http| open_http(http, control)),
+            mqtt: mqtt.and_then(|mqtt| open_mqtt(mqtt, control)),
+        }
     }
 
-    async fn end(self) {
-        self.cancel.cancel();
-        self.stage.end(Duration::from_millis(300)).await;
+    async fn change(&mut self, http: Option<Http>, mqtt: Option<Mqtt>, control: &Control) {
+        if self.http.as_ref().map(|door| &door.settings) != http.as_ref() {
+            if let Some(old) = self.http.take() {
+                old.close().await;
+            }
+            self.http = http.map(|http| open_http(http, control));
+        }
+        if self.mqtt.as_ref().map(|door| &door.settings) != mqtt.as_ref() {
+            if let Some(old) = self.mqtt.take() {
+                old.close().await;
+            }
+            self.mqtt = mqtt.and_then(|mqtt| open_mqtt(mqtt, control));
+        }
     }
+
+    async fn close(self) {
+        if let Some(http) = self.http {
+            http.close().await;
+        }
+        let (stage, cancel) = self.control;
+        cancel.cancel();
+        stage.end(CLOSE).await;
+        if let Some(mqtt) = self.mqtt {
+            mqtt.close().await;
+        }
+    }
+}
+
+impl<S> Door<S> {
+    /// In order: what speaks ends before what carries it.
+    async fn close(self) {
+        for (stage, cancel) in self.stages {
+            cancel.cancel();
+            stage.end(CLOSE).await;
+        }
+    }
+}
+
+fn open_http(settings: Http, control: &Control) -> Door<Http> {
+    let cancel = CancellationToken::new();
+    let (http, control, token) = (settings.clone(), control.clone(), cancel.clone());
+    let make = move || web::run(http.clone(), control.clone(), token.clone());
+    Door { settings, stages: vec![(Stage::spawn("web".to_owned(), cancel.clone(), make), cancel)] }
+}
+
+fn open_mqtt(settings: Mqtt, control: &Control) -> Option<Door<Mqtt>> {
+    let link = match MqttLink::new(&settings, control.clone()) {
+        Ok(link) => link,
+        Err(error) => {
+            tracing::error!(%error, "no thread for the outbox of MQTT: there are no commands and no reports");
+            return None;
+        }
+    };
+    let network = Arc::<Network>::default();
+    let (client, cancel) = (link.client().clone(), CancellationToken::new());
+    let token = cancel.clone();
+    let make = move || mqtt::run(client.clone(), network.clone(), token.clone());
+    let connection = (Stage::spawn("mqtt".to_owned(), cancel.clone(), make), cancel);
+    let cancel = CancellationToken::new();
+    let token = cancel.clone();
+    let make = move || link.clone().run(token.clone());
+    let reports = (Stage::spawn("mqtt reports".to_owned(), cancel.clone(), make), cancel);
+    Some(Door { settings, stages: vec![reports, connection] })
 }

@@ -11,7 +11,11 @@ use super::error::ConfigError;
 use super::secret::Secret;
 use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspCredentials, RtspTransport, Source, TestPattern};
 use super::value::Span;
-use super::{Archive, Aws, Camera, Config, Http, Schedule, Upload, UploadMode, UploadOrder, identity, written};
+use super::{
+    Archive, Aws, Camera, Commands, Config, Http, Schedule, Switches, Upload, UploadMode, UploadOrder, identity,
+    written,
+};
+use crate::control::command::Name;
 use crate::footage::archive::Rotation;
 use crate::footage::archive::retention::{Retention, StrategyOnFull};
 
@@ -34,9 +38,7 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
         if !names.insert(name.clone()) {
             return wrong("cameras", format_args!("two cameras are named `{name}`"));
         }
-        if let Some(camera) = self::camera(camera, &thing, &state_dir)? {
-            cameras.push(camera);
-        }
+        cameras.push(self::camera(camera, &thing, &state_dir)?);
     }
     unique_streams(&cameras)?;
     Ok(Config {
@@ -45,6 +47,7 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
         state_dir,
         aws: aws(written.aws)?,
         http: http(written.http)?,
+        commands: commands(written.commands),
         log_level: level(written.log.level.as_deref())?,
         cameras,
     })
@@ -62,6 +65,13 @@ fn unique_streams(cameras: &[Camera]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whoever may replace the config may point cameras and uploads anywhere: that has to be allowed by name.
+fn commands(written: written::Commands) -> Commands {
+    let safe = || Name::ALL.into_iter().filter(|name| *name != Name::Config).collect();
+    let allowed = |names: Option<Vec<Name>>| names.map_or_else(safe, |names| names.into_iter().collect());
+    Commands { mqtt: allowed(written.mqtt), http: allowed(written.http), iot: allowed(written.iot) }
 }
 
 fn level(text: Option<&str>) -> Result<tracing::Level> {
@@ -102,7 +112,7 @@ pub(super) fn secret_file(key: &str, path: &Path) -> Result<Secret> {
     }
 }
 
-fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Option<Camera>> {
+fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Camera> {
     let name = written.name;
     let is_legal = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_legal) {
@@ -138,8 +148,9 @@ fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Opt
     {
         return wrong(&format!("{key}.archive.delete_after_upload"), "nothing is uploaded from this camera");
     }
-    let camera = Camera { name, source, ring: ring as usize, ring_most: ring_most as usize, archive, upload };
-    Ok(written.enabled.then_some(camera))
+    let (ring, ring_most) = (ring as usize, ring_most as usize);
+    let switches = Switches { enabled: written.enabled, ..Switches::default() };
+    Ok(Camera { name, source, ring, ring_most, archive, upload, switches })
 }
 
 pub(super) fn span(
@@ -248,20 +259,9 @@ fn test_pattern(written: &written::TestPattern, key: &str) -> Result<Source> {
     let rate = written.frame_rate.unwrap_or(15.0);
     let gop = written.gop.unwrap_or_else(|| rate.round().max(1.0) as u32);
     let bitrate = written.bitrate.unwrap_or(500_000);
-    let is_size = |pixels: u32| (64..=4096).contains(&pixels) && pixels.is_multiple_of(2);
-    if !is_size(width) || !is_size(height) {
-        return wrong(key, "width and height must be even and 64 to 4096");
-    }
-    if !(1.0..=60.0).contains(&rate) {
-        return wrong(&format!("{key}.frame_rate"), "must be 1 to 60");
-    }
-    if !(1..=600).contains(&gop) {
-        return wrong(&format!("{key}.gop"), "must be 1 to 600");
-    }
-    if !(10_000..=100_000_000).contains(&bitrate) {
-        return wrong(&format!("{key}.bitrate"), "must be 10000 to 100000000 bits a second");
-    }
-    Ok(Source::TestPattern(TestPattern { width, height, frame_rate: rate, gop, bitrate }))
+    let pattern = TestPattern { width, height, frame_rate: rate, gop, bitrate };
+    pattern.check().or_else(|error| wrong(key, error))?;
+    Ok(Source::TestPattern(pattern))
 }
 
 fn archive(written: written::Archive, key: &str, default: &Path) -> Result<Option<Archive>> {

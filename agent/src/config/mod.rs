@@ -9,6 +9,7 @@ pub mod source;
 mod value;
 mod written;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use std::time::Duration;
 pub use error::ConfigError;
 pub use mqtt::Mqtt;
 
+use crate::control::command::Name;
+use crate::encode;
 use crate::footage::archive::Rotation;
 use crate::footage::archive::retention::Retention;
 use secret::Secret;
@@ -34,6 +37,8 @@ pub struct Config {
     pub http: Option<Http>,
     /// The MQTT broker; `None` when there is none.
     pub mqtt: Option<Mqtt>,
+    /// What commands may do.
+    pub commands: Commands,
     /// Level of the log.
     pub log_level: tracing::Level,
     /// The cameras.
@@ -60,6 +65,17 @@ pub struct Http {
     pub token: Option<Secret>,
 }
 
+/// What commands may do, by where they come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Commands {
+    /// Over MQTT.
+    pub mqtt: BTreeSet<Name>,
+    /// Over HTTP.
+    pub http: BTreeSet<Name>,
+    /// By AWS IoT jobs and shadows.
+    pub iot: BTreeSet<Name>,
+}
+
 /// One camera.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Camera {
@@ -75,6 +91,25 @@ pub struct Camera {
     pub archive: Option<Archive>,
     /// Upload.
     pub upload: Option<Upload>,
+    /// What can be switched while it runs.
+    pub switches: Switches,
+}
+
+/// What can be switched while a camera runs.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Switches {
+    /// Whether the camera is used at all.
+    pub enabled: bool,
+    /// Whether its archive takes new footage.
+    pub recording: bool,
+    /// What is asked of its encoder.
+    pub encoder: encode::Control,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self { enabled: true, recording: true, encoder: encode::Control::default() }
+    }
 }
 
 /// Footage on disk.

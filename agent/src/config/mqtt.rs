@@ -50,6 +50,11 @@ pub(crate) struct Written {
     pub(crate) proxy_password_file: Option<PathBuf>,
     /// First levels of our topics; `{thing}` is filled in. Default: `edgecam/{thing}`.
     pub(crate) topic_prefix: Option<String>,
+    /// How often all is reported, besides at once when it changes: 10s to 1h. Default: 1m.
+    pub(crate) heartbeat: Option<Span>,
+    /// Announce cameras and switches to Home Assistant (MQTT discovery, below `homeassistant/`). Default: false.
+    #[serde(default)]
+    pub(crate) home_assistant: bool,
     /// Speak plain TCP, without TLS; only to a broker on this machine, for tests. Default: false.
     #[serde(default)]
     pub(crate) insecure_plain: bool,
@@ -80,6 +85,10 @@ pub struct Mqtt {
     pub connection: Connection,
     /// First levels of our topics, without a slash at the end.
     pub topic_prefix: String,
+    /// How often all is reported.
+    pub heartbeat: Duration,
+    /// Whether to announce cameras and switches to Home Assistant.
+    pub home_assistant: bool,
 }
 
 pub(super) fn check(written: Written, thing: &str, state_dir: &Path) -> Result<Mqtt> {
@@ -95,6 +104,8 @@ pub(super) fn check(written: Written, thing: &str, state_dir: &Path) -> Result<M
     };
     let keep_alive = span("mqtt", "keep_alive", written.keep_alive, seconds(60), (seconds(30), seconds(1200)))?;
     Ok(Mqtt {
+        heartbeat: span("mqtt", "heartbeat", written.heartbeat, seconds(60), (seconds(10), seconds(3600)))?,
+        home_assistant: written.home_assistant,
         topic_prefix: topic_prefix(written.topic_prefix.as_deref().unwrap_or("edgecam/{thing}"), thing)?,
         connection: Connection {
             port: written.port.unwrap_or(if tls.is_some() { TLS_PORT } else { 1883 }),

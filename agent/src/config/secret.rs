@@ -51,3 +51,36 @@ pub fn redact_url(url: &url::Url) -> String {
     }
     shown.to_string()
 }
+
+/// `text` with the user and password of every URL in it, and its query, left out.
+pub fn redact_text(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let start = rest[..at].rfind(|c: char| !c.is_ascii_alphanumeric() && c != '+').map_or(0, |before| before + 1);
+        let end =
+            rest[at..].find(|c: char| c.is_whitespace() || "\"',}]".contains(c)).map_or(rest.len(), |end| at + end);
+        shown.push_str(&rest[..start]);
+        match url::Url::parse(&rest[start..end]) {
+            Ok(url) => shown.push_str(&redact_url(&url)),
+            Err(_) => shown.push_str("[redacted]"),
+        }
+        rest = &rest[end..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_in_a_text_lose_their_secrets() {
+        let text = "cameras: [{name: é, rtsp: {url: \"rtsp://admin:pa%20ss@10.0.0.9/1?pw=x\", transport: tcp}}]\nproxy: http://u:p@h:1/ # x";
+        let shown = redact_text(text);
+        assert!(!shown.contains("pa%20ss") && !shown.contains("pw=x") && !shown.contains("u:p"), "{shown}");
+        assert!(shown.contains("rtsp://10.0.0.9/1") && shown.ends_with("# x") && shown.contains("name: é"), "{shown}");
+        assert_eq!(redact_text("plain"), "plain");
+    }
+}

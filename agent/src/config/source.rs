@@ -6,6 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::secret::Secret;
+use crate::encode::Control;
 
 /// One source kind and its settings.
 #[derive(Clone, PartialEq, Debug)]
@@ -103,7 +104,7 @@ pub struct FileSource {
 }
 
 /// Settings of a `test_pattern` source.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct TestPattern {
     /// Picture width in pixels; even.
     pub width: u32,
@@ -115,4 +116,45 @@ pub struct TestPattern {
     pub gop: u32,
     /// Bits a second.
     pub bitrate: u32,
+}
+
+impl TestPattern {
+    /// The same under what is asked of the encoder.
+    #[must_use]
+    pub fn under(self, control: Control) -> Self {
+        let (width, height) = control.resolution.unwrap_or((self.width, self.height));
+        let bitrate = control.bitrate.unwrap_or(self.bitrate);
+        Self {
+            width,
+            height,
+            frame_rate: control.framerate.unwrap_or(self.frame_rate),
+            gop: control.gop.unwrap_or(self.gop),
+            bitrate: bitrate.min(control.bitrate_limit.unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// What is wrong with it, if anything is.
+    pub fn check(&self) -> Result<(), String> {
+        let is_size = |pixels: u32| (64..=4096).contains(&pixels) && pixels.is_multiple_of(2);
+        let must = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+        must(is_size(self.width) && is_size(self.height), "width and height must be even and 64 to 4096")?;
+        must((1.0..=60.0).contains(&self.frame_rate), "the frame rate must be 1 to 60")?;
+        must((1..=600).contains(&self.gop), "the GOP must be 1 to 600 frames")?;
+        must((10_000..=100_000_000).contains(&self.bitrate), "the bitrate must be 10000 to 100000000 bits a second")
+    }
+}
+
+impl Source {
+    /// Whether `control` may be asked of this source's encoder; if not, why.
+    pub fn accepts(&self, control: Control) -> Result<(), String> {
+        match self {
+            Self::TestPattern(pattern) => pattern.under(control).check(),
+            other => Err(format!("the encoder of a source of the kind `{}` cannot be set from here", other.kind())),
+        }
+    }
+
+    /// Whether the source makes an IDR when it is asked to.
+    pub fn makes_idrs(&self) -> bool {
+        matches!(self, Self::TestPattern(_))
+    }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::mqtt;
 use super::value::{Size, Span};
+use crate::control::command::Name;
 
 /// The agent's config file (YAML; JSON is YAML too).
 #[derive(Deserialize, JsonSchema, Debug, Default)]
@@ -22,6 +23,8 @@ pub(crate) struct Config {
     pub(crate) http: Http,
     /// The MQTT broker that sends commands and gets reports. Default: none.
     pub(crate) mqtt: Option<mqtt::Written>,
+    /// What commands may do, by where they come from.
+    pub(crate) commands: Commands,
     /// The log.
     pub(crate) log: Log,
     /// The cameras, each with a name of its own.
@@ -53,6 +56,19 @@ pub(crate) struct Http {
     pub(crate) listen: Option<String>,
     /// File that holds a token; requests must then send `Authorization: Bearer <token>`.
     pub(crate) token_file: Option<PathBuf>,
+}
+
+/// What commands may do, by where they come from. Each is a list of live, stop, upload, record, snapshot, clip, encoder,
+/// keyframe, camera, config, restart and status; an empty list allows nothing. Default: all but config.
+#[derive(Deserialize, JsonSchema, Debug, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Commands {
+    /// Over MQTT.
+    pub(crate) mqtt: Option<Vec<Name>>,
+    /// Over HTTP.
+    pub(crate) http: Option<Vec<Name>>,
+    /// By AWS IoT jobs and device shadows.
+    pub(crate) iot: Option<Vec<Name>>,
 }
 
 /// The log.

@@ -1,3 +1,19 @@
 //! Commands and reports: what a fleet's operator says to the agent, and what it answers.
 
+mod clip;
+pub mod command;
+pub mod commanded;
+mod config;
+pub mod dispatch;
+mod journal;
+pub mod link;
+pub mod live;
 pub mod mqtt;
+pub mod reply;
+mod report;
+pub mod snapshot;
+mod switch;
+mod topics;
+
+pub use clip::directory as clip_directory;
+pub use dispatch::{Control, run};

@@ -50,6 +50,8 @@ struct State {
     at_risk: Ticks,
     part_begins: Option<Timestamp>,
     recorder: RecorderState,
+    /// The archive takes no new footage.
+    is_paused: bool,
     /// Everything before has been sent; `None` when nothing is uploaded.
     sent: Option<Position>,
     sets: Option<Arc<ParameterSets>>,
@@ -131,7 +133,7 @@ impl Footage {
         // What an awaited archive will want is kept as if it were only slow.
         ring.set_archived((recorder != RecorderState::Off).then_some(Position::start_of(next_gop)));
         let at_risk = Ticks::from_duration(at_risk);
-        let state = State { ring, at_risk, part_begins: None, recorder, sent: None, sets: None };
+        let state = State { ring, at_risk, part_begins: None, recorder, is_paused: false, sent: None, sets: None };
         Self(Arc::new(Log {
             state: Mutex::new(state),
             appended: Notify::new(),
@@ -222,6 +224,14 @@ impl Footage {
     /// Timestamp of the newest picture, also of an earlier run.
     pub fn latest(&self) -> Option<Timestamp> {
         self.0.lock().ring.latest()
+    }
+
+    /// Whether the archive takes new footage.
+    pub fn set_recording(&self, is_on: bool) {
+        self.0.lock().is_paused = !is_on;
+        if let Some(waker) = &self.0.wake_disk {
+            waker.wake();
+        }
     }
 
     /// The uploader's cursor: what lies before it may be deleted first.

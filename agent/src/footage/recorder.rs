@@ -41,6 +41,8 @@ pub enum RecorderState {
     Off,
     /// It is.
     Recording,
+    /// It has been switched off.
+    Paused,
     /// The archive is full, and nothing may be deleted.
     Full,
     /// The disk fails.
@@ -105,10 +107,14 @@ impl Recorder {
         self.retry_at = None;
         let mut result = self.housekeeping(now, wall, free);
         let is_full = self.log.lock().recorder == RecorderState::Full;
-        if result.is_ok() && !is_full {
+        let is_paused = self.log.lock().is_paused;
+        if is_paused {
+            result = result.and(self.pause());
+        } else if result.is_ok() && !is_full {
             result = self.write_due(now, flush).and_then(|()| self.sync_due(now, flush));
         }
         match result {
+            Ok(()) if is_paused => self.set_state(RecorderState::Paused),
             Ok(()) if is_full => {}
             Ok(()) => self.set_state(RecorderState::Recording),
             Err(error) => self.failed(&error, now),
@@ -124,6 +130,16 @@ impl Recorder {
         if let Err(error) = self.writer.finish() {
             tracing::warn!(camera_name = %self.settings.camera, %error, "the last segment could not be finished");
         }
+    }
+
+    /// Passes over what comes; recording goes on at the next GOP.
+    fn pause(&mut self) -> io::Result<()> {
+        (self.pending_since, self.unsynced_since) = (None, None);
+        let end = self.log.lock().ring.end();
+        self.position = self.position.max(if end.unit > 0 { Position::start_of(end.gop + 1) } else { end });
+        self.writer.skip_to(self.position);
+        self.log.lock().ring.set_archived(Some(self.position));
+        self.writer.finish()
     }
 
     fn write_due(&mut self, now: Instant, flush: bool) -> io::Result<()> {
@@ -260,6 +276,7 @@ impl Recorder {
             }
             RecorderState::Full => tracing::error!(camera_name, "the archive is full: nothing new is recorded"),
             RecorderState::Recording => tracing::info!(camera_name, "recording"),
+            RecorderState::Paused => tracing::info!(camera_name, "recording is switched off"),
             RecorderState::Off => {}
         }
         state.recorder = new;

@@ -5,6 +5,7 @@ use edgecam_media::Timestamp;
 use serde::Serialize;
 
 use crate::config::secret::redact_url;
+use crate::config;
 use crate::config::source::Source;
 use crate::footage::RecorderState;
 use crate::topology::{Agent, CameraHandle};
@@ -111,6 +112,10 @@ pub struct ArchiveReport {
     pub segments: usize,
     /// The oldest picture.
     pub earliest: Option<String>,
+    /// Whether new footage is taken.
+    pub is_recording: bool,
+    /// Of what the archive may take.
+    pub space_used_percent: Option<f64>,
 }
 
 /// Upload.
@@ -137,11 +142,12 @@ pub struct UploadReport {
 
 /// The report of a running agent.
 pub fn agent(agent: &Agent, now: Timestamp) -> AgentReport {
-    let streams: Vec<StreamReport> = agent.cameras().iter().map(stream).collect();
+    let mut streams: Vec<StreamReport> = agent.cameras().iter().map(stream).collect();
+    streams.extend(agent.config().cameras.iter().filter(|camera| !camera.switches.enabled).map(disabled));
     let is_well = |stream: &StreamReport| {
         let archive = stream.archive.as_ref().is_none_or(|archive| archive.recorder_status == "SUCCESS");
         let upload = stream.upload.as_ref().is_none_or(|upload| upload.uploader_status == "SUCCESS");
-        matches!(stream.state, "streaming" | "ended") && archive && upload
+        matches!(stream.state, "streaming" | "ended" | "disabled") && archive && upload
     };
     AgentReport {
         status: if streams.iter().all(is_well) { "healthy" } else { "degraded" },
@@ -153,6 +159,27 @@ pub fn agent(agent: &Agent, now: Timestamp) -> AgentReport {
         clock_skew_seconds: agent.clock_skew(),
         active_streams: streams.iter().filter(|stream| stream.state == "streaming").count(),
         streams,
+    }
+}
+
+/// The report of a camera that is not used.
+pub fn disabled(camera: &config::Camera) -> StreamReport {
+    StreamReport {
+        camera_id: camera.name.clone(),
+        state: "disabled",
+        state_seconds: 0,
+        error: None,
+        source: source(&camera.source),
+        attempts: 0,
+        video: None,
+        frames: 0,
+        bytes: 0,
+        gops: 0,
+        lost: LostReport::default(),
+        ring_bytes: 0,
+        latest: None,
+        archive: None,
+        upload: None,
     }
 }
 
@@ -169,11 +196,21 @@ pub fn stream(camera: &CameraHandle) -> StreamReport {
     let archive = log.archive.as_ref().map(|archive| {
         let (recorder_status, details) = match &archive.recorder {
             RecorderState::Recording | RecorderState::Off => ("SUCCESS", None),
+            RecorderState::Paused => ("SUCCESS", Some("recording is switched off".to_owned())),
             RecorderState::Full => ("USER_ERROR", Some("the archive is full and nothing may be deleted".to_owned())),
             RecorderState::Failed(error) => ("SYSTEM_ERROR", Some(error.clone())),
         };
         let earliest = archive.earliest.map(|time| time.to_string());
-        ArchiveReport { recorder_status, details, bytes: archive.bytes, segments: archive.segments, earliest }
+        let most = camera.config.archive.as_ref().and_then(|archive| archive.retention.max_bytes);
+        ArchiveReport {
+            recorder_status,
+            details,
+            bytes: archive.bytes,
+            segments: archive.segments,
+            earliest,
+            is_recording: camera.config.switches.recording,
+            space_used_percent: most.map(|most| (archive.bytes as f64 / most.max(1) as f64 * 1000.0).round() / 10.0),
+        }
     });
     StreamReport {
         camera_id: camera.config.name.clone(),

@@ -2,6 +2,7 @@
 //! only with a token.
 
 mod api;
+mod commands;
 mod guard;
 
 use std::sync::Arc;
@@ -13,14 +14,15 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Http;
+use crate::control::Control;
 use crate::topology::Agent;
 
 /// The agent, as the server sees it.
 pub type Shared = Arc<RwLock<Option<Agent>>>;
 
 /// Serves until `cancel` is called. A port that is taken is tried again: the agent goes on without the page.
-pub async fn run(settings: Http, agent: Shared, cancel: CancellationToken) {
-    let router = router(&settings, agent);
+pub async fn run(settings: Http, control: Control, cancel: CancellationToken) {
+    let router = router(&settings, control);
     loop {
         let error = match TcpListener::bind(settings.listen).await {
             Ok(listener) => {
@@ -41,7 +43,7 @@ pub async fn run(settings: Http, agent: Shared, cancel: CancellationToken) {
     }
 }
 
-fn router(settings: &Http, agent: Shared) -> Router {
+fn router(settings: &Http, control: Control) -> Router {
     let guard = guard::Guard::new(settings);
     Router::new()
         .route("/", get(api::page))
@@ -49,9 +51,13 @@ fn router(settings: &Http, agent: Shared) -> Router {
         .route("/health/stream", get(api::health_stream))
         .route("/streams", get(api::streams))
         .route("/streams/{camera}", get(api::stream))
-        .route("/streams/{camera}/live", post(api::live))
-        .route("/streams/{camera}/upload", post(api::upload))
+        .route("/streams/{camera}/live", post(commands::live))
+        .route("/streams/{camera}/upload", post(commands::upload))
+        .route("/streams/{camera}/snapshot.jpg", get(commands::snapshot))
+        .route("/clips/{camera}/{file}", get(commands::clip))
+        .route("/commands/{command}", post(commands::agent))
+        .route("/streams/{camera}/commands/{command}", post(commands::camera))
         .route("/metrics", get(api::metrics))
         .layer(axum::middleware::from_fn_with_state(guard, guard::check))
-        .with_state(agent)
+        .with_state(control)
 }

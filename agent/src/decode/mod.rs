@@ -1,0 +1,49 @@
+//! Decoding, only for what is going to be looked at: a snapshot, a detection.
+//!
+//! OpenH264 again: Baseline to High, progressive, 8 bit. Synchronous; it runs on blocking threads.
+
+pub mod jpeg;
+
+use edgecam_media::nal::LengthPrefixed;
+use edgecam_media::{AccessUnit, Codec, ParameterSets};
+use openh264::OpenH264API;
+use openh264::decoder::{DecodedYUV, DecoderConfig, Flush};
+
+const START_CODE: &[u8] = &[0, 0, 0, 1];
+
+/// The stream cannot be decoded.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DecodeError(String);
+
+/// Decodes one camera's pictures, in order.
+pub struct Decoder {
+    inner: openh264::decoder::Decoder,
+    annex_b: Vec<u8>,
+}
+
+impl Decoder {
+    /// A decoder that waits for an IDR.
+    pub fn new() -> Result<Self, DecodeError> {
+        let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
+        let inner = openh264::decoder::Decoder::with_api_config(OpenH264API::from_source(), config).map_err(refused)?;
+        Ok(Self { inner, annex_b: Vec::new() })
+    }
+
+    /// Decodes one access unit; `sets` are what its GOP refers to. `None`: it shows with a later one.
+    pub fn decode(&mut self, unit: &AccessUnit, sets: &ParameterSets) -> Result<Option<DecodedYUV<'_>>, DecodeError> {
+        self.annex_b.clear();
+        if unit.is_idr {
+            self.annex_b.extend_from_slice(&sets.annex_b());
+        }
+        for nal in LengthPrefixed::new(Codec::H264, &unit.data).flatten() {
+            self.annex_b.extend_from_slice(START_CODE);
+            self.annex_b.extend_from_slice(nal.bytes());
+        }
+        self.inner.decode(&self.annex_b).map_err(refused)
+    }
+}
+
+fn refused(error: openh264::Error) -> DecodeError {
+    DecodeError(error.to_string())
+}
