@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use edgecam::capture::supervisor::{self, Capture, StatusCell};
 use edgecam::config::source::{FileSource, Source, TestPattern};
+use edgecam::encode::Control;
 use edgecam::footage::{Footage, Storage};
 use edgecam::live::rtp::{BitrateWish, RtpSource, RtpStream};
 use edgecam::run::stage::Stage;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Camera {
     pub(crate) footage: Footage,
     pub(crate) force_idr: watch::Sender<u64>,
+    pub(crate) encoder: watch::Sender<Control>,
     source: Source,
     running: Option<(Stage, CancellationToken)>,
 }
@@ -26,9 +28,14 @@ pub(crate) fn file(path: &Path) -> Source {
     Source::File(FileSource { path: path.to_owned(), repeat: false, frame_rate: Some(15.0) })
 }
 
-/// Our encoder: 15 frames a second, an IDR every 20 s unless one is asked for.
+/// Our encoder: an IDR every 20 s unless one is asked for.
 pub(crate) fn test_pattern() -> Source {
     Source::TestPattern(TestPattern { width: 640, height: 360, frame_rate: 15.0, gop: 300, bitrate: 1_000_000 })
+}
+
+/// Our encoder with more to do: with as many IDRs the drawing takes more than a megabit a second.
+pub(crate) fn large_test_pattern() -> Source {
+    Source::TestPattern(TestPattern { width: 1920, height: 1080, frame_rate: 30.0, gop: 10, bitrate: 4_000_000 })
 }
 
 impl Camera {
@@ -36,7 +43,7 @@ impl Camera {
     pub(crate) fn new(source: Source) -> Self {
         let bounds = Bounds { keep: 64 << 20, most: 64 << 20 };
         let footage = Footage::new(bounds, 0, Duration::ZERO, Storage::None, None);
-        Self { footage, force_idr: watch::Sender::new(0), source, running: None }
+        Self { footage, force_idr: watch::Sender::new(0), encoder: watch::Sender::default(), source, running: None }
     }
 
     pub(crate) fn start(&mut self) {
@@ -46,6 +53,7 @@ impl Camera {
             footage: self.footage.clone(),
             latest: None,
             force_idr: self.force_idr.subscribe(),
+            encoder: self.encoder.subscribe(),
             status: StatusCell::default(),
         };
         let cancel = CancellationToken::new();
