@@ -51,7 +51,7 @@ def main():
             pad.link(depay.get_static_pad("sink"))
 
     rtpbin.connect("pad-added", pad_added)
-    # As Kurento does: without it feedback waits for the next regular report, up to 5 s away.
+    # At 5 s, feedback that follows other feedback would wait for the next regular report (RFC 4585 section 3.5.2).
     session = rtpbin.emit("get-internal-session", 0)
     session.set_property("rtcp-min-interval", 50 * 1_000_000)
     session.set_property("bandwidth", 10_000_000.0)
