@@ -4,10 +4,12 @@
 //! Waits poll with a deadline. Whatever a test starts ends with it; what it wrote stays when it fails.
 
 pub(crate) mod agent;
+pub(crate) mod broker;
 pub(crate) mod camera;
 pub(crate) mod footage;
 pub(crate) mod http;
 pub(crate) mod media;
+pub(crate) mod pki;
 pub(crate) mod rig;
 pub(crate) mod scratch;
 

@@ -1,7 +1,8 @@
 //! The agent from end to end: the program itself, against real counterparts on real sockets.
 //!
 //! Counterparts: the strict stand-in for Kinesis Video Streams (in this process), GStreamer's RTSP server, ffmpeg,
-//! ffprobe, mkvinfo. Whole run: below 8 minutes on two cores; `EDGECAM_LONG=1` makes outages as long as required.
+//! ffprobe, mkvinfo, mosquitto. Whole run: below 8 minutes on two cores; `EDGECAM_LONG=1` makes outages as long as
+//! required.
 
 mod acks;
 mod cameras;
@@ -12,6 +13,7 @@ mod disk;
 mod faults;
 mod harness;
 mod live_rtp;
+mod mqtt;
 mod order;
 mod sources;
 mod systemd;

@@ -22,8 +22,8 @@ use crate::host::certificate::Loaded;
 use crate::upload::Network;
 use crate::upload::tls::trusting;
 
-/// For each step: one address, proxy, TLS, CONNACK.
-pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+/// For each step: one address, proxy, TLS, CONNACK. What is wrong is said within 5 s.
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(4);
 /// The kernel gives a connection up whose data is not acknowledged for this long.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 

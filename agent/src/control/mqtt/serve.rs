@@ -66,14 +66,10 @@ impl<'a> Serving<'a> {
     pub(super) fn new(
         shared: &'a Shared,
         stream: Box<dyn Stream>,
-        mut session: Session,
+        session: Session,
         held_back: &'a BTreeMap<String, Instant>,
-        with_subscriptions: bool,
     ) -> Self {
         shared.status().refused_filters.clear();
-        if with_subscriptions {
-            session.subscribe(&shared.settings.subscriptions);
-        }
         shared.states().send_all();
         let now = Instant::now();
         Self {

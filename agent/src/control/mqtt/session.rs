@@ -72,8 +72,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// A connection on which the broker remembers us: what was in flight is sent again, in order, as what it is.
-    pub(super) fn resume(keep_alive: Duration, in_flight: VecDeque<InFlight>, now: Instant) -> Self {
+    /// A new connection. Subscribes first: whatever the broker then closes the connection over is the first thing it
+    /// owes an answer for. What was in flight, and the broker may know of, is sent again, in order.
+    pub(super) fn begin(keep_alive: Duration, in_flight: VecDeque<InFlight>, filters: &[String], now: Instant) -> Self {
         let mut session = Self {
             out: BytesMut::new(),
             keep_alive,
@@ -85,6 +86,7 @@ impl Session {
             sent: now,
             moved: now,
         };
+        session.subscribe(filters);
         for message in &mut session.in_flight {
             message.packet.dup = true;
             wire::put(&mut session.out, &Packet::Publish(message.packet.clone()));
@@ -118,7 +120,7 @@ impl Session {
     }
 
     /// Subscribes, in as many packets as it takes.
-    pub(super) fn subscribe(&mut self, filters: &[String]) {
+    fn subscribe(&mut self, filters: &[String]) {
         for some in filters.chunks(FILTERS_MOST) {
             let id = self.fresh_id();
             let filters = some.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
@@ -236,11 +238,11 @@ mod tests {
     #[test]
     fn what_is_not_acknowledged_is_sent_again_with_its_identifier() {
         let now = Instant::now();
-        let mut session = Session::resume(KEEP_ALIVE, VecDeque::new(), now);
+        let mut session = Session::begin(KEEP_ALIVE, VecDeque::new(), &[], now);
         ["a", "b", "c"].iter().for_each(|text| publish(&mut session, text));
         assert_eq!(session.receive(Received::PubAck(2)), Effect::Delivered(Origin::State));
         assert_eq!(session.receive(Received::PubAck(2)), Effect::None, "nobody waits for it");
-        let mut again = Session::resume(KEEP_ALIVE, session.end(), now);
+        let mut again = Session::begin(KEEP_ALIVE, session.end(), &[], now);
         let mut decoder = Decoder::default();
         decoder.feed(&again.out.split());
         let mut sent = Vec::new();
@@ -256,7 +258,7 @@ mod tests {
 
     #[test]
     fn identifiers_go_around_and_are_never_shared() {
-        let mut session = Session::resume(KEEP_ALIVE, VecDeque::new(), Instant::now());
+        let mut session = Session::begin(KEEP_ALIVE, VecDeque::new(), &[], Instant::now());
         publish(&mut session, "old");
         for _ in 0..70_000 {
             publish(&mut session, "x");
@@ -269,7 +271,7 @@ mod tests {
     #[test]
     fn pings_only_when_nothing_was_sent_and_notices_silence() {
         let start = Instant::now();
-        let mut session = Session::resume(KEEP_ALIVE, VecDeque::new(), start);
+        let mut session = Session::begin(KEEP_ALIVE, VecDeque::new(), &[], start);
         assert_eq!(session.deadline(), start + KEEP_ALIVE);
         let now = start + Duration::from_secs(50);
         publish(&mut session, "x");
@@ -291,7 +293,7 @@ mod tests {
     #[test]
     fn a_broker_that_owes_an_answer_is_not_waited_for_for_ever() {
         let start = Instant::now();
-        let mut session = Session::resume(Duration::from_secs(1200), VecDeque::new(), start);
+        let mut session = Session::begin(Duration::from_secs(1200), VecDeque::new(), &[], start);
         publish(&mut session, "x");
         session.out.clear();
         session.written(start);
@@ -303,9 +305,8 @@ mod tests {
 
     #[test]
     fn eight_filters_a_packet_and_refused_ones_are_named() {
-        let mut session = Session::resume(KEEP_ALIVE, VecDeque::new(), Instant::now());
         let filters: Vec<String> = (0..10).map(|n| format!("f/{n}")).collect();
-        session.subscribe(&filters);
+        let mut session = Session::begin(KEEP_ALIVE, VecDeque::new(), &filters, Instant::now());
         assert_eq!(session.subscribing.len(), 2);
         let mut granted = vec![true; 8];
         granted[3] = false;

@@ -109,9 +109,10 @@ async fn attempt(shared: &Shared, memory: &mut Memory, network: &Network, cancel
     if in_flight.is_empty() {
         shared.outbox.rewind();
     }
-    let session = Session::resume(shared.settings.connection.keep_alive, in_flight, began);
-    let with_subscriptions = memory.subscriptions_held_back.is_none();
-    let mut serving = Serving::new(shared, stream, session, &memory.held_back, with_subscriptions);
+    let filters: &[String] =
+        if memory.subscriptions_held_back.is_none() { &shared.settings.subscriptions } else { &[] };
+    let session = Session::begin(shared.settings.connection.keep_alive, in_flight, filters, began);
+    let mut serving = Serving::new(shared, stream, session, &memory.held_back);
     shared.is_now(MqttState::Connected);
     let end = serving.serve(cancel).await;
     let (session, unanswered) = serving.end();

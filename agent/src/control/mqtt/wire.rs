@@ -80,6 +80,7 @@ impl Decoder {
             Err(Error::PayloadSizeLimitExceeded(length)) if is_publish => self.too_large(first, length),
             // AWS IoT has codes of its own.
             Err(Error::InvalidConnectReturnCode(code)) => Ok(Some(Received::ConnAck { session_present: false, code })),
+            Err(Error::PayloadSizeLimitExceeded(_)) => Err(Malformed::NotForUs),
             Err(error) => Err(Malformed::Packet(error.to_string())),
         }
     }
