@@ -40,7 +40,7 @@ pub(super) async fn main(arguments: Arguments) -> ExitCode {
         Ok(source) => source,
         Err(error) => return fail(EXIT_CONFIG, format_args!("{error}")),
     };
-    let aws = Aws { region: arguments.region, create_streams: arguments.create, use_instance_metadata: false };
+    let aws = Aws { region: arguments.region, create_streams: arguments.create, ..Aws::default() };
     let mut connected = match Producer::new(source).with_aws(aws).connect(&arguments.stream).await {
         Ok(connected) => connected,
         Err(error) => return fail(1, format_args!("{error}")),

@@ -18,6 +18,7 @@ use super::{
 use crate::control::command::Name;
 use crate::footage::archive::Rotation;
 use crate::footage::archive::retention::{Retention, StrategyOnFull};
+use crate::host::certificate::Identity;
 
 pub(super) type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -41,11 +42,13 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
         cameras.push(self::camera(camera, &thing, &state_dir)?);
     }
     unique_streams(&cameras)?;
+    let mqtt = written.mqtt.map(|mqtt| super::mqtt::check(mqtt, &thing, &state_dir)).transpose()?;
+    let tls = mqtt.as_ref().and_then(|mqtt| mqtt.connection.tls.as_ref());
     Ok(Config {
-        mqtt: written.mqtt.map(|mqtt| super::mqtt::check(mqtt, &thing, &state_dir)).transpose()?,
+        aws: aws(written.aws, &thing, tls.and_then(|tls| tls.identity.as_ref()))?,
+        mqtt,
         thing,
         state_dir,
-        aws: aws(written.aws)?,
         http: http(written.http)?,
         commands: commands(written.commands),
         log_level: level(written.log.level.as_deref())?,
@@ -79,14 +82,15 @@ fn level(text: Option<&str>) -> Result<tracing::Level> {
     text.parse().or_else(|_| wrong("log.level", format_args!("`{text}` is not error, warn, info, debug or trace")))
 }
 
-fn aws(written: written::Aws) -> Result<Aws> {
+fn aws(written: written::Aws, thing: &str, of_mqtt: Option<&Identity>) -> Result<Aws> {
     let retention = written.create_retention.map_or(Duration::from_secs(24 * 3600), |span| span.0);
     let hours = retention.as_secs().div_ceil(3600);
     if hours > 87_600 {
         return wrong("aws.create_retention", "a stream keeps footage for at most 10 years");
     }
     let create_streams = written.create_streams.then_some(hours as u32);
-    Ok(Aws { region: written.region, create_streams, use_instance_metadata: written.use_instance_metadata })
+    let iot = written.iot.map(|iot| super::iot::check(iot, thing, of_mqtt)).transpose()?;
+    Ok(Aws { region: written.region, create_streams, use_instance_metadata: written.use_instance_metadata, iot })
 }
 
 fn http(written: written::Http) -> Result<Option<Http>> {

@@ -3,6 +3,7 @@
 mod check;
 mod error;
 pub mod identity;
+mod iot;
 mod mqtt;
 pub mod secret;
 pub mod source;
@@ -21,6 +22,7 @@ use crate::control::command::Name;
 use crate::encode;
 use crate::footage::archive::Rotation;
 use crate::footage::archive::retention::Retention;
+use crate::host::iot_credentials;
 use secret::Secret;
 use source::Source;
 
@@ -54,6 +56,8 @@ pub struct Aws {
     pub create_streams: Option<u32>,
     /// Whether to ask EC2's instance metadata service.
     pub use_instance_metadata: bool,
+    /// AWS IoT's credentials provider; it comes before all other sources.
+    pub iot: Option<iot_credentials::Settings>,
 }
 
 /// The local server.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::mqtt;
+use super::{iot, mqtt};
 use super::value::{Size, Span};
 use crate::control::command::Name;
 
@@ -31,8 +31,9 @@ pub(crate) struct Config {
     pub(crate) cameras: Vec<Camera>,
 }
 
-/// Where and how to reach AWS. Credentials come from the standard chain only (environment, profile, web identity, ECS
-/// and Greengrass container credentials), never from this file.
+/// Where and how to reach AWS. Credentials come from AWS IoT's credentials provider, if it is configured, or else from
+/// the standard chain (environment, profile, web identity, ECS and Greengrass container credentials), never from this
+/// file.
 #[derive(Deserialize, JsonSchema, Debug, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Aws {
@@ -44,6 +45,8 @@ pub(crate) struct Aws {
     pub(crate) create_retention: Option<Span>,
     /// Ask the EC2 instance metadata service for credentials too. Default: false: off EC2 it only costs time.
     pub(crate) use_instance_metadata: bool,
+    /// AWS IoT's credentials provider. Default: none.
+    pub(crate) iot: Option<iot::Written>,
 }
 
 /// The local status page, API and metrics.

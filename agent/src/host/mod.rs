@@ -1,6 +1,8 @@
 //! The machine the agent runs on: its clock, its signals, its service manager.
 
 pub mod certificate;
+pub mod iot_credentials;
+pub(crate) mod mutual_tls;
 pub mod systemd;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,6 +1,6 @@
 //! The control plane of Kinesis Video Streams: describe, create, data endpoint; and credentials.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_config::BehaviorVersion;
 use aws_config::ecs::EcsCredentialsProvider;
@@ -15,6 +15,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_kinesisvideo::Client;
 use aws_sdk_kinesisvideo::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
@@ -26,9 +27,15 @@ use tokio::sync::Mutex;
 use super::tls::ca_bundle;
 use crate::config;
 use crate::config::identity::environment;
+use crate::host::iot_credentials::{IotCredentials, IotCredentialsError};
 
-/// Credentials are fetched anew when less than this is left of them: longer than a session waits before rotating.
+/// Credentials are fetched anew when less than this is left of them, and up to as much again so that a fleet that was
+/// started together does not ask together: longer than a session waits before rotating.
 const REFRESH_AHEAD: Duration = Duration::from_secs(300);
+/// Credentials that could not be renewed are used while more than this is left of them.
+const LAST_RESORT: Duration = Duration::from_secs(60);
+/// When renewal is tried again meanwhile.
+const RENEW_AGAIN: Duration = Duration::from_secs(30);
 
 /// Where a stream's media goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,9 +52,19 @@ pub struct Target {
 pub struct ControlPlane {
     client: Client,
     provider: SharedCredentialsProvider,
-    cached: Mutex<Option<Credentials>>,
+    cached: Mutex<Option<Cached>>,
+    refresh_ahead: Duration,
+    /// Where credentials come from, for a person.
+    sources: &'static str,
     region: String,
     create_streams: Option<u32>,
+}
+
+/// Credentials in use.
+struct Cached {
+    credentials: Credentials,
+    /// They could not be renewed: not asked again before this.
+    ask_again: Option<Instant>,
 }
 
 impl ControlPlane {
@@ -76,7 +93,17 @@ impl ControlPlane {
             let imds = ImdsCredentialsProvider::builder().configure(&chain_config).build();
             chain = chain.or_else("InstanceMetadata", imds);
         }
-        let provider = SharedCredentialsProvider::new(chain);
+        // What the config names is meant: nothing else is tried when it fails.
+        let (provider, sources) = match &aws.iot {
+            Some(settings) => {
+                let iot = IotCredentials::new(settings.clone());
+                (SharedCredentialsProvider::new(iot), "from AWS IoT's credentials provider (aws.iot)")
+            }
+            None => {
+                let sources = "from environment, profile, web identity or container (Greengrass)";
+                (SharedCredentialsProvider::new(chain), sources)
+            }
+        };
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(5))
             .operation_timeout(Duration::from_secs(10))
@@ -94,6 +121,8 @@ impl ControlPlane {
             client: Client::new(&shared),
             provider,
             cached: Mutex::new(None),
+            refresh_ahead: REFRESH_AHEAD + REFRESH_AHEAD.mul_f64(fastrand::f64()),
+            sources,
             region: region.to_string(),
             create_streams: aws.create_streams,
         })
@@ -120,16 +149,43 @@ impl ControlPlane {
     /// Credentials that are good for a while, from the cache where that has some.
     pub async fn credentials(&self) -> Result<Credentials, Fault> {
         let mut cached = self.cached.lock().await;
-        if let Some(credentials) = cached.as_ref().filter(|credentials| is_fresh(credentials)) {
-            return Ok(credentials.clone());
+        if let Some(Cached { credentials, ask_again }) = cached.as_ref() {
+            let waits = ask_again.is_some_and(|at| at > Instant::now());
+            if lasts(credentials, self.refresh_ahead) || waits && lasts(credentials, LAST_RESORT) {
+                return Ok(credentials.clone());
+            }
         }
-        let credentials = self.provider.provide_credentials().await.map_err(|error| {
-            let advice =
-                "no AWS credentials could be had from environment, profile, web identity or container (Greengrass)";
-            Fault::new(FaultClass::Credentials, format!("{advice}: {}", DisplayErrorContext(&error)))
-        })?;
-        *cached = Some(credentials.clone());
-        Ok(credentials)
+        match self.provider.provide_credentials().await {
+            Ok(credentials) => {
+                *cached = Some(Cached { credentials: credentials.clone(), ask_again: None });
+                Ok(credentials)
+            }
+            Err(error) => {
+                let fault = self.credentials_fault(&error);
+                match cached.as_mut().filter(|cached| lasts(&cached.credentials, LAST_RESORT)) {
+                    Some(cached) => {
+                        tracing::warn!("credentials are not renewed yet: {}", fault.message);
+                        cached.ask_again = Some(Instant::now() + RENEW_AGAIN);
+                        Ok(cached.credentials.clone())
+                    }
+                    None => Err(fault),
+                }
+            }
+        }
+    }
+
+    fn credentials_fault(&self, error: &CredentialsError) -> Fault {
+        let of_iot = std::error::Error::source(error).and_then(|source| source.downcast_ref::<IotCredentialsError>());
+        match of_iot {
+            Some(error) => {
+                let class = if error.is_refusal { FaultClass::Credentials } else { FaultClass::Network };
+                Fault::new(class, error.to_string())
+            }
+            None => {
+                let text = format!("no AWS credentials could be had {}: {}", self.sources, DisplayErrorContext(error));
+                Fault::new(FaultClass::Credentials, text)
+            }
+        }
     }
 
     /// The service has refused the credentials: the next call fetches new ones.
@@ -186,8 +242,8 @@ impl ControlPlane {
     }
 }
 
-fn is_fresh(credentials: &Credentials) -> bool {
-    credentials.expiry().is_none_or(|expiry| expiry > SystemTime::now() + REFRESH_AHEAD)
+fn lasts(credentials: &Credentials, time: Duration) -> bool {
+    credentials.expiry().is_none_or(|expiry| expiry > SystemTime::now() + time)
 }
 
 fn http_client() -> Result<aws_smithy_runtime_api::client::http::SharedHttpClient, String> {

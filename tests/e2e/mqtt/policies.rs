@@ -141,5 +141,5 @@ async fn plain_tcp_stays_on_this_machine() {
     let mut settings = plain(&scratch, 1883);
     settings.connection.host = "192.0.2.1".to_owned();
     let (reason, message) = complaint(settings).await;
-    assert!(reason == "refused" && message.contains("not this machine"), "{message}");
+    assert!(reason == "unreachable" && message.contains("not this machine"), "{message}");
 }

@@ -230,7 +230,7 @@ impl<'a> Serving<'a> {
             Ok(()) => return End::Closed("the broker closed the connection".to_owned()),
             Err(error) => error,
         };
-        if let Some(failure) = untrusted(&error, &self.shared.settings.connection.host) {
+        if let Some(failure) = untrusted(&error, &self.shared.settings.connection) {
             return End::Broke(failure.reason, failure.message);
         }
         match error.kind() {

@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempts::{Attempts, Connected, Ended, Suspect, Verdict};
 use super::client::{Client, Shared};
-use super::connect::{self, Failure, STEP_TIMEOUT, Stream};
+use super::connect::{self, Failure, Stream};
 use super::serve::{End, Serving};
 use super::session::{InFlight, Session};
 use super::status::{MqttState, Reason};
 use super::wire::{self, Decoder, Received};
+use crate::host::mutual_tls::STEP_TIMEOUT;
 use crate::host::{certificate, wall_clock};
 use crate::upload::Network;
 
@@ -190,7 +191,7 @@ async fn accepted(shared: &Shared, stream: &mut Box<dyn Stream>) -> Result<bool,
             Ok(0) => return Err(closed(None)),
             Ok(_) => decoder.feed(&byte),
             Err(error) => {
-                let failure = connect::untrusted(&error, &connection.host);
+                let failure = connect::untrusted(&error, connection);
                 return Err(failure.unwrap_or_else(|| closed(Some(unsent.unwrap_or(error)))));
             }
         }
