@@ -44,7 +44,7 @@ async fn every_refusal_has_its_words() {
     ] {
         let broker = StandIn::start([manner]).await;
         let (word, message) = complaint(plain(&scratch, broker.port)).await;
-        assert!(word == reason && message.contains(part), "{word}: {message}");
+        assert!(word == reason && message.contains(part), "{reason}, {part}: {word}: {message}");
         assert_eq!(broker.got()[0], Got::Connect { clean: false, keep_alive: 60 });
     }
 }

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -117,7 +116,8 @@ async fn serve(stream: &mut TcpStream, manner: &Manner, note: &Mutex<Vec<Got>>) 
                     stream.write_all(noise).await?;
                 }
                 let Some(code) = manner.code else {
-                    tokio::time::sleep(Duration::from_secs(30)).await;
+                    // Until the client has had enough: the next one may come.
+                    tokio::time::timeout(PATIENCE, stream.read_u8()).await.ok();
                     return Ok(());
                 };
                 stream.write_all(&[0x20, 2, u8::from(manner.session_present), code]).await?;

@@ -9,6 +9,8 @@ use super::status::Reason;
 use crate::event::outbox::Sequence;
 
 const FIRST: Duration = Duration::from_secs(1);
+/// However the dice fall, a broker is not called again at once.
+const LEAST: Duration = Duration::from_millis(250);
 /// A broker that is back is found within this time.
 const LONGEST: Duration = Duration::from_secs(30);
 /// For what a person has to mend.
@@ -17,7 +19,9 @@ const LONGEST_FOR_A_PERSON: Duration = Duration::from_secs(60);
 const STABLE: Duration = Duration::from_secs(30);
 /// Two agents with one client id throw each other out about this soon.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(20);
-const TAKEN_OVER_TIMES: u32 = 3;
+/// So much of that is no accident: a connection that the broker closed in good order counts twice one that was cut, as
+/// bad links do that too.
+const TAKEN_OVER_ENOUGH: u32 = 6;
 const STAND_BACK: Duration = Duration::from_secs(60);
 const STAND_BACK_LONGEST: Duration = Duration::from_secs(15 * 60);
 /// A broker that closes the connection over a message does so at once.
@@ -40,10 +44,19 @@ pub(super) struct Connected {
     pub(super) lasted: Duration,
     /// Whether the broker knew us from before.
     pub(super) session_present: bool,
-    /// Whether the broker ended it.
-    pub(super) by_broker: bool,
+    /// Whether the broker ended it, and how.
+    pub(super) closed: Option<Closed>,
     /// What the broker owed an answer for.
     pub(super) unanswered: Option<Suspect>,
+}
+
+/// How a broker ended a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Closed {
+    /// In good order: TLS was ended before TCP.
+    Orderly,
+    /// It was cut, by the broker or by something in between.
+    Cut,
 }
 
 /// What a broker may have closed the connection over.
@@ -84,15 +97,15 @@ impl Attempts {
         if connected.as_ref().is_some_and(|connected| connected.lasted >= STABLE) {
             self.failures = 0;
         }
-        let closed = connected.filter(|connected| connected.by_broker);
+        let closed = connected.filter(|connected| connected.closed.is_some());
         if let Some(suspect) = closed.as_ref().and_then(|closed| closed.unanswered.clone()) {
             let soon = closed.as_ref().is_some_and(|closed| closed.lasted < OBJECTS_WITHIN);
             if let Some(verdict) = self.objected(suspect, soon) {
                 return verdict;
             }
-        } else if closed.is_some_and(|closed| closed.session_present && closed.lasted < TAKEN_OVER_WITHIN) {
-            self.taken_over += 1;
-            if self.taken_over >= TAKEN_OVER_TIMES {
+        } else if let Some(closed) = closed.filter(|it| it.session_present && it.lasted < TAKEN_OVER_WITHIN) {
+            self.taken_over += if closed.closed == Some(Closed::Orderly) { 2 } else { 1 };
+            if self.taken_over >= TAKEN_OVER_ENOUGH {
                 return self.stand_back(client_id, rng);
             }
         }
@@ -102,7 +115,7 @@ impl Attempts {
         };
         let full = FIRST.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures += 1;
-        Verdict { wait: full.mul_f64(rng.f64()), reason, message, hold_back: None }
+        Verdict { wait: full.mul_f64(rng.f64()).max(LEAST), reason, message, hold_back: None }
     }
 
     fn objected(&mut self, suspect: Suspect, soon: bool) -> Option<Verdict> {
@@ -124,7 +137,8 @@ impl Attempts {
 
     /// Half of the wait is sure: the other agent is to notice that it is alone.
     fn stand_back(&mut self, client_id: &str, rng: &mut fastrand::Rng) -> Verdict {
-        let full = STAND_BACK.saturating_mul(1 << (self.taken_over - TAKEN_OVER_TIMES).min(8)).min(STAND_BACK_LONGEST);
+        let times = (self.taken_over - TAKEN_OVER_ENOUGH) / 2;
+        let full = STAND_BACK.saturating_mul(1 << times.min(8)).min(STAND_BACK_LONGEST);
         let message = format!(
             "another client with the id `{client_id}` takes the connection over again and again; this one stands back: \
              give each agent an mqtt.client_id of its own"
@@ -144,7 +158,7 @@ mod tests {
 
     fn closed(seconds: u64, session_present: bool, unanswered: Option<Suspect>) -> Ended {
         let lasted = Duration::from_secs(seconds);
-        let connected = Connected { lasted, session_present, by_broker: true, unanswered };
+        let connected = Connected { lasted, session_present, closed: Some(Closed::Orderly), unanswered };
         Ended { reason: Reason::Network, message: "closed".to_owned(), connected: Some(connected) }
     }
 
@@ -159,7 +173,7 @@ mod tests {
             let (mut attempts, mut rng) = (Attempts::default(), fastrand::Rng::with_seed(1));
             let waits: Vec<Duration> = (0..200).map(|_| attempts.ended(failed(reason), "gw", &mut rng).wait).collect();
             assert!(waits[0] <= FIRST && waits[1] <= 2 * FIRST);
-            assert!(waits.iter().all(|wait| *wait <= longest));
+            assert!(waits.iter().all(|wait| (LEAST..=longest).contains(wait)));
             let late = &waits[10..];
             assert!(late.iter().any(|wait| *wait < longest / 8) && late.iter().any(|wait| *wait > longest * 7 / 8));
         }
@@ -183,6 +197,18 @@ mod tests {
         assert!(run(forgetful).iter().all(|verdict| verdict.reason == Reason::Network));
         let in_between = (0..10).flat_map(|_| [closed(5, true, None), closed(40, true, None)]).collect();
         assert!(run(in_between).iter().all(|verdict| verdict.reason == Reason::Network));
+    }
+
+    /// A bad link does not look like another agent as soon.
+    #[test]
+    fn cut_connections_take_longer_to_convince() {
+        let cut = |_| {
+            let mut ended = closed(2, true, None);
+            ended.connected.as_mut().expect("connected").closed = Some(Closed::Cut);
+            ended
+        };
+        let reasons: Vec<Reason> = run((0..6).map(cut).collect()).iter().map(|verdict| verdict.reason).collect();
+        assert_eq!(reasons, [[Reason::Network; 5].as_slice(), &[Reason::TakenOver]].concat());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use super::attempts::Suspect;
+use super::attempts::{Closed, Suspect};
 use super::client::{Shared, unpack};
 use super::connect::{Stream, untrusted};
 use super::limits::Pace;
@@ -35,7 +35,7 @@ pub(super) enum End {
     /// It was told to.
     Left,
     /// The broker closed it.
-    Closed(String),
+    Closed(Closed),
     /// Anything else.
     Broke(Reason, String),
 }
@@ -134,7 +134,7 @@ impl<'a> Serving<'a> {
                     Next::Loading | Next::Nothing => return None,
                 },
             };
-            if self.held_back.contains_key(&topic) {
+            if self.held_back.get(&topic).is_some_and(|until| *until > now) {
                 self.shared.status().refused += 1;
                 if let Origin::Outbox(sequence) = origin {
                     self.shared.outbox.done(sequence);
@@ -227,7 +227,7 @@ impl<'a> Serving<'a> {
 
     fn ended(&self, result: io::Result<()>) -> End {
         let error = match result {
-            Ok(()) => return End::Closed("the broker closed the connection".to_owned()),
+            Ok(()) => return End::Closed(Closed::Orderly),
             Err(error) => error,
         };
         if let Some(failure) = untrusted(&error, &self.shared.settings.connection) {
@@ -237,7 +237,7 @@ impl<'a> Serving<'a> {
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => End::Closed("the broker closed the connection".to_owned()),
+            | io::ErrorKind::BrokenPipe => End::Closed(Closed::Cut),
             _ => End::Broke(Reason::Network, format!("the connection broke: {error}")),
         }
     }

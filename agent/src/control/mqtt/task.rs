@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::attempts::{Attempts, Connected, Ended, Suspect, Verdict};
+use super::attempts::{Attempts, Closed, Connected, Ended, Suspect, Verdict};
 use super::client::{Client, Shared};
 use super::connect::{self, Failure, Stream};
 use super::serve::{End, Serving};
@@ -118,12 +118,15 @@ async fn attempt(shared: &Shared, memory: &mut Memory, network: &Network, cancel
     let end = serving.serve(cancel).await;
     let (session, unanswered) = serving.end();
     memory.in_flight = session.end();
-    let (by_broker, reason, message) = match end {
+    let (closed, reason, message) = match end {
         End::Left => return None,
-        End::Closed(message) => (true, Reason::Network, message),
-        End::Broke(reason, message) => (false, reason, message),
+        End::Closed(Closed::Orderly) => {
+            (Some(Closed::Orderly), Reason::Network, "the broker closed the connection".to_owned())
+        }
+        End::Closed(Closed::Cut) => (Some(Closed::Cut), Reason::Network, "the connection was cut".to_owned()),
+        End::Broke(reason, message) => (None, reason, message),
     };
-    let connected = Connected { lasted: began.elapsed(), session_present, by_broker, unanswered };
+    let connected = Connected { lasted: began.elapsed(), session_present, closed, unanswered };
     Some(Ended { reason, message, connected: Some(connected) })
 }
 
