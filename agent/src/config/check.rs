@@ -42,6 +42,8 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
         cameras.push(self::camera(camera, &thing, &state_dir)?);
     }
     unique_streams(&cameras)?;
+    let has_mqtt = written.mqtt.is_some();
+    let honeycomb = written.honeycomb.map(|written| super::honeycomb::check(written, has_mqtt, &cameras)).transpose()?;
     let mqtt = written.mqtt.map(|mqtt| super::mqtt::check(mqtt, &thing, &state_dir)).transpose()?;
     let tls = mqtt.as_ref().and_then(|mqtt| mqtt.connection.tls.as_ref());
     Ok(Config {
@@ -51,6 +53,7 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
         state_dir,
         http: http(written.http)?,
         commands: commands(written.commands),
+        honeycomb,
         log_level: level(written.log.level.as_deref())?,
         cameras,
     })

@@ -41,6 +41,15 @@ pub fn serial() -> Option<String> {
     .find_map(|text| usable_serial(&text))
 }
 
+/// The device's model: from DMI or the device tree.
+pub fn model() -> Option<String> {
+    let paths = ["/sys/class/dmi/id/product_name", "/sys/firmware/devicetree/base/model"];
+    let texts = paths.into_iter().filter_map(|path| fs::read_to_string(path).ok());
+    let trimmed = |text: String| text.trim_matches(|c: char| c.is_whitespace() || c.is_control()).to_owned();
+    let is_placeholder = |text: &str| PLACEHOLDERS.contains(&text.to_ascii_lowercase().as_str());
+    texts.map(trimmed).find(|text| !text.is_empty() && !is_placeholder(text))
+}
+
 /// Serial numbers without placeholders, as far as a stream name can hold them.
 fn usable_serial(text: &str) -> Option<String> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');

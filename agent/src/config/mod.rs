@@ -2,6 +2,7 @@
 
 mod check;
 mod error;
+mod honeycomb;
 pub mod identity;
 mod iot;
 mod mqtt;
@@ -16,12 +17,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::ConfigError;
+pub use honeycomb::{Honeycomb, LiveLimits};
 pub use mqtt::Mqtt;
 
 use crate::control::command::Name;
 use crate::encode;
 use crate::footage::archive::Rotation;
 use crate::footage::archive::retention::Retention;
+use crate::live::honeycomb::CameraId;
 use crate::host::iot_credentials;
 use secret::Secret;
 use source::Source;
@@ -39,6 +42,8 @@ pub struct Config {
     pub http: Option<Http>,
     /// The MQTT broker; `None` when there is none.
     pub mqtt: Option<Mqtt>,
+    /// Live view for a platform of hive cameras; `None` when there is none.
+    pub honeycomb: Option<Honeycomb>,
     /// What commands may do.
     pub commands: Commands,
     /// Level of the log.
@@ -200,6 +205,19 @@ pub fn schema() -> serde_json::Value {
 }
 
 impl Config {
+    /// What the world outside calls a camera in live view: the platform's id, if it has one, else our name.
+    pub fn live_id<'a>(&'a self, camera: &'a str) -> &'a str {
+        let id = self.honeycomb.as_ref().and_then(|honeycomb| honeycomb.cameras.get(camera));
+        id.map_or(camera, CameraId::as_str)
+    }
+
+    /// Our name of a camera that is called by its name or by the platform's id; whether it exists is not looked at.
+    pub fn name_of<'a>(&'a self, camera: &'a str) -> &'a str {
+        let id = || camera.parse().ok();
+        let found = self.honeycomb.as_ref().and_then(|honeycomb| honeycomb.camera(&id()?));
+        found.unwrap_or(camera)
+    }
+
     /// The same with all archives below `state_dir`.
     fn moved(mut self, state_dir: &Path) -> Self {
         for camera in &mut self.cameras {

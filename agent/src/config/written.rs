@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{iot, mqtt};
 use super::value::{Size, Span};
+use super::{honeycomb, iot, mqtt};
 use crate::control::command::Name;
 
 /// The agent's config file (YAML; JSON is YAML too).
@@ -23,6 +23,8 @@ pub(crate) struct Config {
     pub(crate) http: Http,
     /// The MQTT broker that sends commands and gets reports. Default: none.
     pub(crate) mqtt: Option<mqtt::Written>,
+    /// Live view for a platform of hive cameras. Default: none.
+    pub(crate) honeycomb: Option<honeycomb::Written>,
     /// What commands may do, by where they come from.
     pub(crate) commands: Commands,
     /// The log.

@@ -108,6 +108,7 @@ fn fixed(old: &Config, new: &Config) -> Option<&'static str> {
         () if old.state_dir != new.state_dir => Some("state_dir"),
         () if old.http != new.http => Some("http"),
         () if old.mqtt != new.mqtt => Some("mqtt"),
+        () if old.honeycomb != new.honeycomb => Some("honeycomb"),
         () if old.commands != new.commands => Some("commands"),
         () => None,
     }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use edgecam_media::Timestamp;
 use edgecam_media::rtp::{RtpTarget, Settings};
+use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
 pub use report::{
@@ -130,11 +131,17 @@ impl Streams {
         Some(entry.report(camera_id))
     }
 
-    /// Stops all: the agent ends.
-    pub async fn stop_all(&self) {
-        for entry in self.0.lock().await.values_mut() {
+    /// Stops a camera's stream, and forgets it: the camera is gone.
+    pub async fn forget(&self, camera_id: &str) {
+        if let Some(mut entry) = self.0.lock().await.remove(camera_id) {
             entry.stop().await;
         }
+    }
+
+    /// Stops all, at the same time, and forgets them: the agent ends, or cameras have got other ids.
+    pub async fn stop_all(&self) {
+        let mut entries = std::mem::take(&mut *self.0.lock().await);
+        join_all(entries.values_mut().map(Entry::stop)).await;
     }
 
     /// `GET /streams`: those that run.

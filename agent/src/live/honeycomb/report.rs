@@ -37,12 +37,14 @@ pub struct Device {
 pub struct Activity {
     /// The same at its start and its end.
     pub event_id: String,
-    /// What: `MOTION`, `PERSON`, `VEHICLE`, `AUDIO`.
+    /// What: `MOTION`, `PERSON`, `VEHICLE`, `AUDIO`; ours for a stream is `LIVESTREAM`.
     pub kind: String,
     /// How sure it is, 0 to 1.
     pub confidence: Option<f64>,
     /// Where in the picture.
     pub region: Option<Value>,
+    /// Why it is over, if that is not as wanted.
+    pub reason: Option<String>,
 }
 
 /// The camera is there.
@@ -52,7 +54,8 @@ pub fn connection(prefix: &str, camera: &CameraId, device: &Device, now: Timesta
     Report { topic: connection_topic(prefix, camera), payload }
 }
 
-/// What the broker is to say when the camera has gone. Nobody knows when that will be: it has no time.
+/// What is said when the camera has gone, by the broker or, with a time, by ourselves. The broker does not know when
+/// that will be: it has no time.
 pub fn last_will(prefix: &str, camera: &CameraId, device: &Device) -> Report {
     Report { topic: connection_topic(prefix, camera), payload: connection_payload("disconnected", device) }
 }
@@ -114,6 +117,9 @@ fn activity_report(prefix: &str, camera: &CameraId, activity: &Activity, what: &
     }
     if let Some(region) = &activity.region {
         payload["region"] = region.clone();
+    }
+    if let Some(reason) = &activity.reason {
+        payload["reason"] = json!(reason);
     }
     Report { topic: format!("{prefix}/device/message/hive-cam/{camera}/activity/{what}"), payload }
 }

@@ -159,7 +159,13 @@ fn reports_have_the_platforms_shape() {
         &format!("message/hive-cam/{CAMERA}/camera/state"),
         json!({ "status": "online", "timestamp": time, "mode": "PRIVACY" }),
     );
-    let person = Activity { event_id: "e1".to_owned(), kind: "PERSON".to_owned(), confidence: Some(0.5), region: None };
+    let person = Activity {
+        event_id: "e1".to_owned(),
+        kind: "PERSON".to_owned(),
+        confidence: Some(0.5),
+        region: None,
+        reason: None,
+    };
     check(
         activity_start("prod", &camera, &person, now),
         &format!("message/hive-cam/{CAMERA}/activity/start"),
@@ -167,11 +173,11 @@ fn reports_have_the_platforms_shape() {
             "eventId": "e1", "eventType": "start", "activityType": "PERSON", "timestamp": time, "confidence": 0.5
         }),
     );
-    let over = Activity { confidence: None, ..person };
+    let over = Activity { confidence: None, reason: Some("dark".to_owned()), ..person };
     check(
         activity_stop("prod", &camera, &over, now),
         &format!("message/hive-cam/{CAMERA}/activity/stop"),
-        json!({ "eventId": "e1", "eventType": "stop", "activityType": "PERSON", "timestamp": time }),
+        json!({ "eventId": "e1", "eventType": "stop", "activityType": "PERSON", "timestamp": time, "reason": "dark" }),
     );
 }
 

@@ -64,8 +64,11 @@ async fn answers_have_the_services_shape() {
     assert_eq!(json!(streams.viewers(None).await)["camera_id"], json!(null));
     let health = streams.health(true).await;
     assert_eq!((health.status, health.active_streams, health.total_viewers), ("healthy", 1, 1));
-    streams.stop_all().await;
+    streams.stop(CAMERA, None).await;
     let detail = json!(streams.get(CAMERA).await);
     assert_eq!((&detail["stream"]["state"], &detail["viewer_count"]), (&json!("stopped"), &json!(0)));
     assert_eq!(streams.health(false).await.status, "degraded");
+    play(&streams, "8f7a2b1c-3f51").await;
+    streams.stop_all().await;
+    assert_eq!(streams.get(CAMERA).await, None, "nothing is left of it");
 }
