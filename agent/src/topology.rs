@@ -18,6 +18,7 @@ use crate::config::{self, Config};
 use crate::encode::Control;
 use crate::footage::Footage;
 use crate::footage::disk::Disk;
+use crate::live::streams::Streams;
 use crate::run::stage::Stage;
 use crate::upload::doctor::{ClockSkew, watch_clock};
 use crate::upload::{self, ControlPlane, Network, Upload};
@@ -35,6 +36,7 @@ pub struct Agent {
     cameras: BTreeMap<String, Camera>,
     disk: Disk,
     shared: Shared,
+    streams: Streams,
     clock: Option<(Stage, CancellationToken)>,
     /// When it started.
     pub started: Instant,
@@ -100,6 +102,7 @@ impl Agent {
             cameras: BTreeMap::new(),
             disk: Disk::start()?,
             shared: Shared::default(),
+            streams: Streams::default(),
             clock: None,
             started: Instant::now(),
             config: Config { cameras: Vec::new(), ..config.clone() },
@@ -126,6 +129,13 @@ impl Agent {
             .filter(|(name, camera)| !unchanged(name, camera))
             .map(|(name, _)| name.clone())
             .collect();
+        if config.honeycomb != self.config.honeycomb {
+            // What may be sent to whom, and what cameras are called, is another matter now.
+            self.streams.stop_all().await;
+        }
+        for name in &gone {
+            self.streams.forget(self.config.live_id(name)).await;
+        }
         let leaving: Vec<Camera> = gone.iter().filter_map(|name| self.cameras.remove(name)).collect();
         self.end(leaving).await;
         for camera in config.cameras.iter().filter(|camera| camera.switches.enabled) {
@@ -175,12 +185,18 @@ impl Agent {
         self.shared.clock.get()
     }
 
-    /// Stops capture, drains uploads, finishes the archives.
+    /// Stops capture, drains uploads, finishes the archives. Whoever watches is told first.
     pub async fn stop(mut self) {
+        self.streams.stop_all().await;
         self.stop_clock().await;
         let cameras = std::mem::take(&mut self.cameras).into_values().collect();
         self.end(cameras).await;
         self.disk.stop(DISK_GRACE).await;
+    }
+
+    /// Live view by RTP, by [`Config::live_id`].
+    pub fn streams(&self) -> &Streams {
+        &self.streams
     }
 
     /// The config in force.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::EXIT_CONFIG;
 use super::output::fail;
-use crate::config::{Config, Http, Mqtt};
+use crate::config::{Config, Honeycomb, Http, Mqtt};
 use crate::control::commanded::{self, Commanded};
 use crate::control::link::MqttLink;
 use crate::control::{self, Control, mqtt};
@@ -58,12 +58,12 @@ pub(super) async fn serve(config: Config, commanded: Commanded, file: Option<&Pa
     tracing::info!(version = env!("CARGO_PKG_VERSION"), thing = %config.thing, cameras = config.cameras.len(), "edgecam starts");
     let agent = web::Shared::default();
     let control = Control::new(agent.clone(), commanded, file.map(Path::to_owned), &config);
-    let (http, mqtt) = (config.http.clone(), config.mqtt.clone());
+    let settings = Settings::of(&config);
     match Agent::start(config).await {
         Ok(started) => *agent.write().await = Some(started),
         Err(error) => return fail(1, format_args!("the disk thread cannot be started: {error}")),
     }
-    let mut doors = Doors::open(http, mqtt, &control);
+    let mut doors = Doors::open(settings, &control);
     let mut notifier = Notifier::new();
     let mut tick = tokio::time::interval(TICK);
     let end = loop {
@@ -130,12 +130,12 @@ async fn reload(file: &Path, control: &Control, doors: &mut Doors) {
             return;
         }
     };
-    let (http, mqtt) = (config.http.clone(), config.mqtt.clone());
+    let settings = Settings::of(&config);
     control.reconfigured(config.commands.clone(), commanded).await;
     if let Some(agent) = control.agent().write().await.as_mut() {
         agent.apply(config).await;
     }
-    doors.change(http, mqtt, control).await;
+    doors.change(settings, control).await;
     tracing::info!("config reloaded");
 }
 
@@ -143,8 +143,17 @@ async fn reload(file: &Path, control: &Control, doors: &mut Doors) {
 struct Doors {
     control: (Stage, CancellationToken),
     http: Option<Door<Http>>,
-    mqtt: Option<Door<Mqtt>>,
+    mqtt: Option<Door<Broker>>,
 }
+
+/// What they run with.
+struct Settings {
+    http: Option<Http>,
+    mqtt: Option<Broker>,
+}
+
+/// The broker, and the platform that speaks through it.
+type Broker = (Mqtt, Option<Honeycomb>);
 
 /// One of them, and the settings it runs with.
 struct Door<S> {
@@ -152,8 +161,15 @@ struct Door<S> {
     stages: Vec<(Stage, CancellationToken)>,
 }
 
+impl Settings {
+    fn of(config: &Config) -> Self {
+        let mqtt = config.mqtt.clone().map(|mqtt| (mqtt, config.honeycomb.clone()));
+        Self { http: config.http.clone(), mqtt }
+    }
+}
+
 impl Doors {
-    fn open(http: Option<Http>, mqtt: Option<Mqtt>, control: &Control) -> Self {
+    fn open(Settings { http, mqtt }: Settings, control: &Control) -> Self {
         let cancel = CancellationToken::new();
         let (commands, token) = (control.clone(), cancel.clone());
         let make = move || control::run(commands.clone(), token.clone());
@@ -164,7 +180,7 @@ impl Doors {
         }
     }
 
-    async fn change(&mut self, http: Option<Http>, mqtt: Option<Mqtt>, control: &Control) {
+    async fn change(&mut self, Settings { http, mqtt }: Settings, control: &Control) {
         if self.http.as_ref().map(|door| &door.settings) != http.as_ref() {
             if let Some(old) = self.http.take() {
                 old.close().await;
@@ -209,8 +225,8 @@ fn open_http(settings: Http, control: &Control) -> Door<Http> {
     Door { settings, stages: vec![(Stage::spawn("web".to_owned(), cancel.clone(), make), cancel)] }
 }
 
-fn open_mqtt(settings: Mqtt, control: &Control) -> Option<Door<Mqtt>> {
-    let link = match MqttLink::new(&settings, control.clone()) {
+fn open_mqtt(settings: Broker, control: &Control) -> Option<Door<Broker>> {
+    let link = match MqttLink::new(&settings.0, settings.1.as_ref(), control.clone()) {
         Ok(link) => link,
         Err(error) => {
             tracing::error!(%error, "no thread for the outbox of MQTT: there are no commands and no reports");

@@ -43,7 +43,8 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
     }
     unique_streams(&cameras)?;
     let has_mqtt = written.mqtt.is_some();
-    let honeycomb = written.honeycomb.map(|written| super::honeycomb::check(written, has_mqtt, &cameras)).transpose()?;
+    let honeycomb =
+        written.honeycomb.map(|written| super::honeycomb::check(written, has_mqtt, &cameras)).transpose()?;
     let mqtt = written.mqtt.map(|mqtt| super::mqtt::check(mqtt, &thing, &state_dir)).transpose()?;
     let tls = mqtt.as_ref().and_then(|mqtt| mqtt.connection.tls.as_ref());
     Ok(Config {

@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::view::View;
 use crate::encode::Control;
+use crate::live::honeycomb::Mode;
 use crate::upload::LEASE;
 use crate::upload::schedule::Period;
 
@@ -70,6 +72,10 @@ pub enum Command {
     Keyframe,
     /// Switch the camera on or off.
     Camera(bool),
+    /// Switch camera and archive, as a platform of hive cameras names the combinations.
+    Mode(Mode),
+    /// Live view by RTP.
+    View(View),
     /// Read the config.
     ConfigGet,
     /// Replace the config.
@@ -164,7 +170,7 @@ impl Command {
     /// Its name.
     pub fn name(&self) -> Name {
         match self {
-            Self::Live(_) => Name::Live,
+            Self::Live(_) | Self::View(_) => Name::Live,
             Self::Stop => Name::Stop,
             Self::Upload(_) => Name::Upload,
             Self::Record(_) => Name::Record,
@@ -172,16 +178,30 @@ impl Command {
             Self::Clip(_) => Name::Clip,
             Self::Encoder(_) => Name::Encoder,
             Self::Keyframe => Name::Keyframe,
-            Self::Camera(_) => Name::Camera,
+            Self::Camera(_) | Self::Mode(_) => Name::Camera,
             Self::ConfigGet | Self::ConfigSet(_) => Name::Config,
             Self::Restart => Name::Restart,
             Self::Status => Name::Status,
         }
     }
 
-    /// Whether doing it twice is different from doing it once, so that it must be remembered over a restart.
+    /// What a transport must be allowed for it.
+    pub fn needs(&self) -> Vec<Name> {
+        match self {
+            Self::Mode(_) => vec![Name::Camera, Name::Record],
+            other => vec![other.name()],
+        }
+    }
+
+    /// Whether doing it twice is different from doing it once, so that it must be remembered over a restart. A stream
+    /// does not outlive the agent: asked for again after a restart, it is to be started.
     pub fn has_effect(&self) -> bool {
-        !matches!(self, Self::Snapshot { .. } | Self::ConfigGet | Self::Status)
+        !matches!(self, Self::Snapshot { .. } | Self::ConfigGet | Self::Status | Self::View(_))
+    }
+
+    /// Whether it comes so often, and means so little each time, that it is neither remembered nor logged.
+    pub fn is_fleeting(&self) -> bool {
+        matches!(self, Self::View(View::Keepalive { .. }))
     }
 }
 

@@ -18,10 +18,10 @@ use super::command::{Command, Name, Request};
 use super::commanded::Commanded;
 use super::journal::Journal;
 use super::reply::{Ending, Outcome, Reply};
-use super::{clip, config, live, snapshot, switch};
+use super::{clip, config, live, snapshot, switch, view};
 use crate::config::Commands;
 use crate::telemetry::report;
-use crate::topology::CameraHandle;
+use crate::topology::{Agent, CameraHandle};
 use crate::web;
 
 /// Commands that wait.
@@ -69,6 +69,8 @@ pub struct Counts {
     pub busy: u64,
     /// Commands that could not be done.
     pub failed: u64,
+    /// What other languages ask for and this agent does not have.
+    pub unsupported: u64,
 }
 
 /// What commands act on.
@@ -113,13 +115,14 @@ impl Control {
 
     /// Takes a command; each answer is handed to `answer`, the last one is final. Never waits.
     pub fn submit(&self, transport: &'static str, request: Request, mut answer: Answer) {
-        if let Some(known) = lock(&self.0.journal).known(transport, &request.id) {
+        let is_fleeting = request.command.is_fleeting();
+        let known = if is_fleeting { None } else { lock(&self.0.journal).known(transport, &request.id) };
+        if let Some(known) = known {
             lock(&self.0.counts).repeated += 1;
             answer(known);
             return;
         }
-        let name = request.command.name();
-        if !lock(&self.0.commands).allows(transport, name) {
+        if let Some(name) = self.forbidden(transport, &request.command) {
             let reason = format!("`{}` is not allowed over {transport}: see `commands` in the config", name.text());
             lock(&self.0.counts).rejected += 1;
             answer(Reply::to(&request, Outcome::Rejected).because(reason));
@@ -129,14 +132,16 @@ impl Control {
             lock(&self.0.counts).busy += 1;
             Reply::to(request, Outcome::Busy).because("too many commands at once: ask again in a second")
         };
-        if !self.is_in_pace(transport) {
+        if !is_fleeting && !self.is_in_pace(transport) {
             answer(busy(&request));
             return;
         }
         match self.0.orders.try_reserve() {
             Ok(place) => {
                 lock(&self.0.counts).taken += 1;
-                lock(&self.0.journal).begin(transport, &request);
+                if !is_fleeting {
+                    lock(&self.0.journal).begin(transport, &request);
+                }
                 place.send(Order { transport, request, answer });
             }
             Err(_) => answer(busy(&request)),
@@ -151,6 +156,17 @@ impl Control {
     /// The same for commands it had no room for.
     pub fn count_busy(&self) {
         lock(&self.0.counts).busy += 1;
+    }
+
+    /// The same for what this agent does not have.
+    pub fn count_unsupported(&self) {
+        lock(&self.0.counts).unsupported += 1;
+    }
+
+    /// What `command` needs and `transport` is not allowed.
+    pub fn forbidden(&self, transport: &str, command: &Command) -> Option<Name> {
+        let commands = lock(&self.0.commands);
+        command.needs().into_iter().find(|name| !commands.allows(transport, *name))
     }
 
     /// Counters since the start.
@@ -242,6 +258,10 @@ async fn execute(control: &Control, order: Order) {
             Reply::to(&request, outcome).because(reason)
         }
     };
+    if request.command.is_fleeting() {
+        answer(reply);
+        return;
+    }
     let (command, status) = (request.command.name().text(), reply.status);
     tracing::info!(
         camera_name = request.camera,
@@ -273,8 +293,12 @@ async fn perform(context: &Context, request: &Request, progress: &mut (dyn FnMut
             other => super::reply::rejected(format!("`{}` needs a camera", other.name().text())),
         };
     };
-    if let Command::Camera(on) = request.command {
-        return switch::camera(context, name, on).await;
+    // A camera that is switched off can be told these too.
+    match &request.command {
+        Command::Camera(on) => return switch::camera(context, name, *on).await,
+        Command::Mode(mode) => return switch::mode(context, name, *mode).await,
+        Command::View(view) => return view::act(&context.agent, name, view).await,
+        _ => {}
     }
     let camera = camera(context, name).await?;
     match &request.command {
@@ -294,6 +318,11 @@ async fn perform(context: &Context, request: &Request, progress: &mut (dyn FnMut
 async fn camera(context: &Context, name: &str) -> Result<CameraHandle, (Outcome, String)> {
     let agent = context.agent.read().await;
     let Some(agent) = agent.as_ref() else { return super::reply::failed("the agent is stopping") };
+    camera_of(agent, name)
+}
+
+/// A camera that is not switched off.
+pub(super) fn camera_of(agent: &Agent, name: &str) -> Result<CameraHandle, (Outcome, String)> {
     if let Some(found) = agent.cameras().into_iter().find(|camera| camera.config.name == name) {
         return Ok(found);
     }
@@ -307,7 +336,8 @@ async fn camera(context: &Context, name: &str) -> Result<CameraHandle, (Outcome,
 impl Commands {
     fn allows(&self, transport: &str, name: Name) -> bool {
         let allowed = match transport {
-            "mqtt" => &self.mqtt,
+            // What a platform of hive cameras says comes over MQTT too.
+            "mqtt" | "honeycomb" => &self.mqtt,
             "http" => &self.http,
             // Jobs and shadows come over MQTT.
             _ => &self.iot,

@@ -9,11 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{Request, is_id};
 use super::dispatch::Control;
+use super::honeycomb::{self, Honeycomb, Reports};
 use super::mqtt::{Client, Connection, Inbox, Incoming, Kind, Message, Settings};
 use super::reply::{Outcome, Reply};
 use super::report::{Reporter, goodbye, last_will};
 use super::topics::{Asked, Switch, Topics, on_or_off};
-use crate::config::Mqtt;
+use crate::config::{self, Mqtt};
 use crate::host::wall_clock;
 use crate::telemetry::report;
 
@@ -30,17 +31,21 @@ pub struct MqttLink {
     topics: Topics,
     settings: Mqtt,
     sets: Arc<AtomicU64>,
+    platform: Option<Honeycomb>,
 }
 
 impl MqttLink {
     /// The client that [`super::mqtt::run`] connects, and what is done with it. Fails only if no thread can be started.
-    pub fn new(settings: &Mqtt, control: Control) -> std::io::Result<Self> {
+    pub fn new(settings: &Mqtt, platform: Option<&config::Honeycomb>, control: Control) -> std::io::Result<Self> {
         let topics = Topics::new(&settings.topic_prefix);
         let connection: Connection = settings.connection.clone();
-        let client = Settings { connection, last_will: Some(last_will(&topics)), subscriptions: topics.filters() };
+        let of_platform = platform.map(honeycomb::filters).unwrap_or_default();
+        let subscriptions = [topics.filters(), of_platform].concat();
+        let client = Settings { connection, last_will: Some(last_will(&topics)), subscriptions };
         let (client, inbox) = Client::new(client)?;
         let inbox = Arc::new(Mutex::new(inbox));
-        Ok(Self { client, inbox, control, topics, settings: settings.clone(), sets: Arc::default() })
+        let platform = platform.map(|platform| Honeycomb::new(platform.clone(), client.clone(), control.clone()));
+        Ok(Self { client, inbox, control, topics, settings: settings.clone(), sets: Arc::default(), platform })
     }
 
     /// The connection's handle.
@@ -53,6 +58,10 @@ impl MqttLink {
         for reply in self.control.due(TRANSPORT) {
             self.publish_reply(&reply);
         }
+        let mut platform = self.platform.as_ref().map(|platform| {
+            platform.greet();
+            (platform, Reports::new(self.client.link(), &self.settings.connection.client_id))
+        });
         let mut inbox = self.inbox.lock().await;
         let mut reporter = Reporter::default();
         let mut tick = tokio::time::interval(LOOK);
@@ -70,8 +79,14 @@ impl MqttLink {
                         heartbeat = Instant::now();
                     }
                     self.report(&mut reporter, all).await;
+                    if let Some((platform, reports)) = &mut platform {
+                        reports.look(platform).await;
+                    }
                 }
             }
+        }
+        if let Some((platform, reports)) = &platform {
+            reports.goodbye(platform);
         }
         self.publish(goodbye(&self.topics));
     }
@@ -94,6 +109,9 @@ impl MqttLink {
             tracing::warn!(topic = incoming.topic, "a retained command is ignored");
             self.control.count_rejected();
             return;
+        }
+        if let Some(platform) = self.platform.as_ref().filter(|platform| platform.is_for(&incoming.topic)) {
+            return platform.take(incoming);
         }
         if let Some(bytes) = incoming.too_large {
             let camera = self.camera_of(incoming);
@@ -143,6 +161,9 @@ impl MqttLink {
 
     /// There was no room for it.
     fn refuse(&self, incoming: &Incoming) {
+        if let Some(platform) = self.platform.as_ref().filter(|platform| platform.is_for(&incoming.topic)) {
+            return platform.refuse(incoming);
+        }
         let id = serde_json::from_slice::<serde_json::Value>(&incoming.payload)
             .ok()
             .and_then(|value| value.get("requestId")?.as_str().filter(|id| is_id(id)).map(str::to_owned));

@@ -5,6 +5,7 @@ pub mod command;
 pub mod commanded;
 mod config;
 pub mod dispatch;
+mod honeycomb;
 mod journal;
 pub mod link;
 pub mod live;
@@ -14,6 +15,7 @@ mod report;
 pub mod snapshot;
 mod switch;
 mod topics;
+pub mod view;
 
 pub use clip::directory as clip_directory;
 pub use dispatch::{Control, run};

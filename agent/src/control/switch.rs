@@ -6,6 +6,7 @@ use super::commanded::Switch;
 use super::dispatch::Context;
 use super::reply::{Ending, failed, rejected};
 use crate::encode::Control;
+use crate::live::honeycomb::Mode;
 use crate::topology::CameraHandle;
 
 /// Switches a camera on or off.
@@ -21,6 +22,20 @@ pub(super) async fn record(context: &Context, camera: &CameraHandle, on: bool) -
     }
     apply(context, &camera.config.name, Switch::Recording(on)).await?;
     Ok(Some(json!({ "recording": on })))
+}
+
+/// Switches camera and archive as a mode says. The archive first: what is not to be recorded is not for a moment.
+pub(super) async fn mode(context: &Context, name: &str, mode: Mode) -> Ending {
+    let has_archive = {
+        let agent = context.agent.read().await;
+        let cameras = agent.as_ref().map(|agent| &agent.config().cameras);
+        cameras.into_iter().flatten().any(|camera| camera.name == name && camera.archive.is_some())
+    };
+    if mode != Mode::Privacy && has_archive {
+        apply(context, name, Switch::Recording(mode == Mode::Armed)).await?;
+    }
+    apply(context, name, Switch::Enabled(mode != Mode::Privacy)).await?;
+    Ok(Some(json!({ "mode": mode.name() })))
 }
 
 /// Sets a camera's encoder.

@@ -6,7 +6,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::Shared;
+use super::{Shared, view};
 use crate::control::Control;
 use crate::host::wall_clock;
 use crate::telemetry::metrics as prometheus;
@@ -20,8 +20,10 @@ async fn report(agent: &Shared) -> Option<AgentReport> {
 }
 
 pub(super) async fn camera(agent: &Shared, name: &str) -> Result<CameraHandle, (StatusCode, Json<Value>)> {
-    let found =
-        agent.read().await.as_ref().and_then(|agent| agent.cameras().into_iter().find(|c| c.config.name == name));
+    let found = agent.read().await.as_ref().and_then(|agent| {
+        let name = agent.config().name_of(name);
+        agent.cameras().into_iter().find(|camera| camera.config.name == name)
+    });
     found.ok_or_else(|| error(StatusCode::NOT_FOUND, format!("there is no camera `{name}`")))
 }
 
@@ -29,12 +31,17 @@ pub(super) fn error(status: StatusCode, text: String) -> (StatusCode, Json<Value
     (status, Json(json!({ "error": text })))
 }
 
-/// `GET /health`: 200 when all is well, else 503; the body says what is not.
+/// `GET /health`: 200 when all is well, else 503; the body says what is not. `active_streams` are cameras that stream;
+/// what the platform's service calls so is `live_streams`.
 pub(super) async fn health(State(control): State<Control>) -> Response {
     let Some(report) = report(control.agent()).await else {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "stopping" }))).into_response();
     };
     let status = if report.status == "healthy" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let live = match control.agent().read().await.as_ref() {
+        Some(agent) => Some(agent.streams().health(report.status == "healthy").await),
+        None => None,
+    };
     let body = json!({
         "status": report.status,
         "timestamp": report.timestamp,
@@ -44,6 +51,8 @@ pub(super) async fn health(State(control): State<Control>) -> Response {
         "clock_skew_seconds": report.clock_skew_seconds,
         "active_streams": report.active_streams,
         "streams": report.streams.len(),
+        "live_streams": live.as_ref().map(|live| live.active_streams),
+        "total_viewers": live.as_ref().map(|live| live.total_viewers),
     });
     (status, Json(body)).into_response()
 }
@@ -62,13 +71,24 @@ pub(super) async fn health_stream(State(control): State<Control>) -> Response {
 /// `GET /streams`.
 pub(super) async fn streams(State(control): State<Control>) -> Json<Value> {
     let streams = report(control.agent()).await.map(|report| report.streams).unwrap_or_default();
-    Json(json!({ "count": streams.len(), "streams": streams }))
+    let mut all = Vec::new();
+    for stream in streams {
+        let detail = view::detail(control.agent(), &stream.camera_id).await;
+        let mut stream = json!(stream);
+        view::merge(&mut stream, detail.as_ref());
+        all.push(stream);
+    }
+    Json(json!({ "count": all.len(), "streams": all }))
 }
 
 /// `GET /streams/{camera}`.
 pub(super) async fn stream(State(control): State<Control>, Path(name): Path<String>) -> Answer {
     let camera = camera(control.agent(), &name).await?;
-    Ok(Json(json!({ "stream": report::stream(&camera) })))
+    let detail = view::detail(control.agent(), &camera.config.name).await;
+    let mut stream = json!(report::stream(&camera));
+    view::merge(&mut stream, detail.as_ref());
+    let viewers = detail.map(|detail| detail.viewers).unwrap_or_default();
+    Ok(Json(json!({ "stream": stream, "viewer_count": viewers.len(), "viewers": viewers })))
 }
 
 /// `GET /metrics`.

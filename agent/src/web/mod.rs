@@ -4,6 +4,7 @@
 mod api;
 mod commands;
 mod guard;
+mod view;
 
 use std::sync::Arc;
 
@@ -51,6 +52,11 @@ fn router(settings: &Http, control: Control) -> Router {
         .route("/health/stream", get(api::health_stream))
         .route("/streams", get(api::streams))
         .route("/streams/{camera}", get(api::stream))
+        .route("/streams/{camera}/start", post(view::start))
+        .route("/streams/{camera}/keepalive", post(view::keepalive))
+        .route("/streams/{camera}/stop", post(view::stop))
+        .route("/viewers", get(view::viewers))
+        .route("/viewers/{camera}", get(view::viewers_of))
         .route("/streams/{camera}/live", post(commands::live))
         .route("/streams/{camera}/upload", post(commands::upload))
         .route("/streams/{camera}/snapshot.jpg", get(commands::snapshot))
