@@ -2,7 +2,7 @@
 //! and to a receiver of our own that asks for things.
 
 mod camera;
-mod gstreamer;
+pub(crate) mod gstreamer;
 mod janus;
 
 use std::collections::BTreeSet;

@@ -12,6 +12,7 @@ mod credentials;
 mod disk;
 mod faults;
 mod harness;
+mod honeycomb;
 mod iot_credentials;
 mod live_rtp;
 mod mqtt;
