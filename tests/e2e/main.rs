@@ -7,12 +7,14 @@
 mod acks;
 mod cameras;
 mod cli;
+mod commands;
 mod crash;
 mod credentials;
 mod disk;
 mod faults;
 mod harness;
 mod honeycomb;
+mod iot;
 mod iot_credentials;
 mod live_rtp;
 mod mqtt;

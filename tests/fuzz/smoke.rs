@@ -34,6 +34,11 @@ const WORDS: &[&[u8]] = &[
     &[0x81, 205, 0, 3],
     &[0x8f, 206, 0, 5],
     b"REMB",
+    b"\"requestId\":\"a\",",
+    b"\"seconds\":30",
+    b"2026-11-21T08:00:00Z",
+    b"cameras: [{name: a, ",
+    b"rtsp: {url: rtsp://u:p@h/1}",
     &[0, 0, 0, 60],
 ];
 

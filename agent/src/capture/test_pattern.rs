@@ -36,7 +36,7 @@ pub async fn attempt(settings: &TestPattern, sink: &mut Sink, cancel: &Cancellat
     let (send, mut pictures) = mpsc::channel(QUEUE);
     let (alive, stop) = sync_channel(0);
     let studio = Studio {
-        settings: settings.clone(),
+        settings: *settings,
         clocks: sink.clocks(),
         idr_requests: sink.idr_requests(),
         control: sink.encoder(),

@@ -107,7 +107,13 @@ pub(super) async fn serve(config: Config, commanded: Commanded, file: Option<&Pa
 /// Becomes the program anew: same arguments, same process, so that no service manager counts a crash.
 fn again() -> ExitCode {
     use std::os::unix::process::CommandExt as _;
-    let error = match std::env::current_exe() {
+    // An upgrade may have put another file in its place: that one is wanted then.
+    let program =
+        std::env::current_exe().map(|path| match path.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+            Some(replaced) => PathBuf::from(replaced),
+            None => path,
+        });
+    let error = match program {
         Ok(program) => std::process::Command::new(program).args(std::env::args_os().skip(1)).exec(),
         Err(error) => error,
     };

@@ -24,8 +24,8 @@ use crate::control::command::Name;
 use crate::encode;
 use crate::footage::archive::Rotation;
 use crate::footage::archive::retention::Retention;
-use crate::live::honeycomb::CameraId;
 use crate::host::iot_credentials;
+use crate::live::honeycomb::CameraId;
 use secret::Secret;
 use source::Source;
 

@@ -55,6 +55,12 @@ pub(crate) struct Written {
     /// Announce cameras and switches to Home Assistant (MQTT discovery, below `homeassistant/`). Default: false.
     #[serde(default)]
     pub(crate) home_assistant: bool,
+    /// Do AWS IoT jobs: restart, snapshot, config and upload, as far as `commands.iot` allows them. Default: false.
+    #[serde(default)]
+    pub(crate) jobs: bool,
+    /// Name of the device shadow whose desired state is done and whose reported state is kept, such as `edgecam`.
+    /// Default: none.
+    pub(crate) shadow: Option<String>,
     /// Speak plain TCP, without TLS; only to a broker on this machine, for tests. Default: false.
     #[serde(default)]
     pub(crate) insecure_plain: bool,
@@ -89,6 +95,12 @@ pub struct Mqtt {
     pub heartbeat: Duration,
     /// Whether to announce cameras and switches to Home Assistant.
     pub home_assistant: bool,
+    /// Whether to do AWS IoT jobs.
+    pub jobs: bool,
+    /// Name of the device shadow.
+    pub shadow: Option<String>,
+    /// Name of the thing, for AWS IoT's topics.
+    pub thing: String,
 }
 
 pub(super) fn check(written: Written, thing: &str, state_dir: &Path) -> Result<Mqtt> {
@@ -106,6 +118,9 @@ pub(super) fn check(written: Written, thing: &str, state_dir: &Path) -> Result<M
     Ok(Mqtt {
         heartbeat: span("mqtt", "heartbeat", written.heartbeat, seconds(60), (seconds(10), seconds(3600)))?,
         home_assistant: written.home_assistant,
+        jobs: written.jobs,
+        shadow: shadow(written.shadow)?,
+        thing: thing.to_owned(),
         topic_prefix: topic_prefix(written.topic_prefix.as_deref().unwrap_or("edgecam/{thing}"), thing)?,
         connection: Connection {
             port: written.port.unwrap_or(if tls.is_some() { TLS_PORT } else { 1883 }),
@@ -118,6 +133,19 @@ pub(super) fn check(written: Written, thing: &str, state_dir: &Path) -> Result<M
             outbox: outbox(written.outbox, state_dir)?,
         },
     })
+}
+
+/// "Device Shadow" limits: 64 bytes of letters, digits, `-`, `_` and `:`.
+fn shadow(name: Option<String>) -> Result<Option<String>> {
+    let is_legal = |name: &str| {
+        (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_:".contains(c))
+    };
+    match name {
+        Some(name) if !is_legal(&name) => {
+            wrong("mqtt.shadow", format_args!("`{name}` is not 1 to 64 letters, digits, `-`, `_` or `:`"))
+        }
+        name => Ok(name),
+    }
 }
 
 /// People paste URLs: what to write instead is said.

@@ -56,16 +56,17 @@ pub fn redact_url(url: &url::Url) -> String {
 pub fn redact_text(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let start = rest[..at].rfind(|c: char| !c.is_ascii_alphanumeric() && c != '+').map_or(0, |before| before + 1);
-        let end =
-            rest[at..].find(|c: char| c.is_whitespace() || "\"',}]".contains(c)).map_or(rest.len(), |end| at + end);
-        shown.push_str(&rest[..start]);
-        match url::Url::parse(&rest[start..end]) {
+    while let Some((before, after)) = rest.split_once("://") {
+        let scheme = before.bytes().rev().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'+').count();
+        let (plain, scheme) = before.split_at(before.len() - scheme);
+        let end = after.find(|c: char| c.is_whitespace() || "\"',}]".contains(c)).unwrap_or(after.len());
+        let (url, left) = after.split_at(end);
+        shown.push_str(plain);
+        match url::Url::parse(&format!("{scheme}://{url}")) {
             Ok(url) => shown.push_str(&redact_url(&url)),
             Err(_) => shown.push_str("[redacted]"),
         }
-        rest = &rest[end..];
+        rest = left;
     }
     shown.push_str(rest);
     shown
@@ -82,5 +83,6 @@ mod tests {
         assert!(!shown.contains("pa%20ss") && !shown.contains("pw=x") && !shown.contains("u:p"), "{shown}");
         assert!(shown.contains("rtsp://10.0.0.9/1") && shown.ends_with("# x") && shown.contains("name: é"), "{shown}");
         assert_eq!(redact_text("plain"), "plain");
+        assert_eq!(redact_text("é://u:p@h é"), "é[redacted] é");
     }
 }

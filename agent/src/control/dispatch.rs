@@ -192,8 +192,8 @@ impl Control {
     fn is_in_pace(&self, transport: &'static str) -> bool {
         let now = Instant::now();
         let mut pace = lock(&self.0.pace);
-        let next = pace.entry(transport).or_insert(now);
         let earliest = now.checked_sub(SPACING * BURST).unwrap_or(now);
+        let next = pace.entry(transport).or_insert(earliest);
         let at = (*next).max(earliest);
         if at > now {
             return false;

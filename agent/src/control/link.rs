@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::command::{Request, is_id};
 use super::dispatch::Control;
 use super::honeycomb::{self, Honeycomb, Reports};
-use super::mqtt::{Client, Connection, Inbox, Incoming, Kind, Message, Settings};
+use super::iot::{self, Act, Iot};
+use super::mqtt::{Client, Connection, Inbox, Incoming, Kind, Link, Message, Settings};
 use super::reply::{Outcome, Reply};
 use super::report::{Reporter, goodbye, last_will};
 use super::topics::{Asked, Switch, Topics, on_or_off};
@@ -31,6 +32,7 @@ pub struct MqttLink {
     topics: Topics,
     settings: Mqtt,
     sets: Arc<AtomicU64>,
+    iot: Arc<std::sync::Mutex<Iot>>,
     platform: Option<Honeycomb>,
 }
 
@@ -39,13 +41,23 @@ impl MqttLink {
     pub fn new(settings: &Mqtt, platform: Option<&config::Honeycomb>, control: Control) -> std::io::Result<Self> {
         let topics = Topics::new(&settings.topic_prefix);
         let connection: Connection = settings.connection.clone();
+        let iot = Iot::new(settings, &settings.thing);
         let of_platform = platform.map(honeycomb::filters).unwrap_or_default();
-        let subscriptions = [topics.filters(), of_platform].concat();
+        let subscriptions = [topics.filters(), iot.filters(), of_platform].concat();
         let client = Settings { connection, last_will: Some(last_will(&topics)), subscriptions };
         let (client, inbox) = Client::new(client)?;
         let inbox = Arc::new(Mutex::new(inbox));
         let platform = platform.map(|platform| Honeycomb::new(platform.clone(), client.clone(), control.clone()));
-        Ok(Self { client, inbox, control, topics, settings: settings.clone(), sets: Arc::default(), platform })
+        Ok(Self {
+            client,
+            inbox,
+            control,
+            topics,
+            settings: settings.clone(),
+            sets: Arc::default(),
+            iot: Arc::new(std::sync::Mutex::new(iot)),
+            platform,
+        })
     }
 
     /// The connection's handle.
@@ -57,6 +69,14 @@ impl MqttLink {
     pub async fn run(self, cancel: CancellationToken) {
         for reply in self.control.due(TRANSPORT) {
             self.publish_reply(&reply);
+        }
+        for reply in self.control.due(iot::TRANSPORT) {
+            self.answered_iot(&reply);
+        }
+        let mut link = self.client.link();
+        if matches!(*link.borrow_and_update(), Link::Up(_)) {
+            let acts = self.iot().connected();
+            self.act(acts);
         }
         let mut platform = self.platform.as_ref().map(|platform| {
             platform.greet();
@@ -73,6 +93,12 @@ impl MqttLink {
                 () = cancel.cancelled() => break,
                 Some(incoming) = messages.recv() => self.take(&incoming),
                 Some(incoming) = overflow.recv() => self.refuse(&incoming),
+                Ok(()) = link.changed() => {
+                    if matches!(*link.borrow_and_update(), Link::Up(_)) {
+                        let acts = self.iot().connected();
+                        self.act(acts);
+                    }
+                }
                 _ = tick.tick() => {
                     let all = heartbeat.elapsed() >= self.settings.heartbeat;
                     if all {
@@ -101,6 +127,38 @@ impl MqttLink {
         for message in reporter.due(&report, &self.topics, self.settings.home_assistant, all) {
             self.publish(message);
         }
+        let acts = self.iot().report(&report);
+        self.act(acts);
+    }
+
+    /// Not to be held while something is submitted: the answer may come at once.
+    fn iot(&self) -> std::sync::MutexGuard<'_, Iot> {
+        self.iot.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn act(&self, acts: Vec<Act>) {
+        for act in acts {
+            match act {
+                Act::Publish(topic, document) => {
+                    let payload = document.to_string().into();
+                    self.publish(Message { topic, payload, retain: false, kind: Kind::Report });
+                }
+                Act::Submit(request) => {
+                    let link = self.clone();
+                    let answer = move |reply: Reply| link.answered_iot(&reply);
+                    self.control.submit(iot::TRANSPORT, request, Box::new(answer));
+                }
+            }
+        }
+    }
+
+    fn answered_iot(&self, reply: &Reply) {
+        // What does not fit into AWS IoT's own answer, a picture, can be had here.
+        if reply.result.is_some() && reply.is_final() {
+            self.publish_reply(reply);
+        }
+        let acts = self.iot().answered(reply);
+        self.act(acts);
     }
 
     fn take(&self, incoming: &Incoming) {
@@ -117,6 +175,10 @@ impl MqttLink {
             let camera = self.camera_of(incoming);
             let reason = format!("a command has at most 131072 bytes, not {bytes}");
             return self.reject(Reply::unread(None, camera, Outcome::Rejected, reason));
+        }
+        let of_iot = self.iot().take(&incoming.topic, &incoming.payload);
+        if let Some(acts) = of_iot {
+            return self.act(acts);
         }
         match self.topics.parse(&incoming.topic) {
             Some(Asked::Command { camera, name }) => match Request::parse(name, camera, &incoming.payload) {

@@ -6,6 +6,7 @@ pub mod commanded;
 mod config;
 pub mod dispatch;
 mod honeycomb;
+mod iot;
 mod journal;
 pub mod link;
 pub mod live;

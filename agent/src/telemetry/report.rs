@@ -4,9 +4,10 @@ use edgecam_kvs::Stats;
 use edgecam_media::Timestamp;
 use serde::Serialize;
 
-use crate::config::secret::redact_url;
 use crate::config;
+use crate::config::secret::redact_url;
 use crate::config::source::Source;
+use crate::encode::Control;
 use crate::footage::RecorderState;
 use crate::topology::{Agent, CameraHandle};
 use crate::upload::UploadState;
@@ -67,6 +68,9 @@ pub struct StreamReport {
     pub archive: Option<ArchiveReport>,
     /// Upload.
     pub upload: Option<UploadReport>,
+    /// What has been asked of its encoder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<serde_json::Value>,
 }
 
 /// What an SPS says.
@@ -180,6 +184,7 @@ pub fn disabled(camera: &config::Camera) -> StreamReport {
         latest: None,
         archive: None,
         upload: None,
+        encoder: None,
     }
 }
 
@@ -235,6 +240,9 @@ pub fn stream(camera: &CameraHandle) -> StreamReport {
         latest: log.latest.map(|time| time.to_string()),
         archive,
         upload: upload(camera, log.latest),
+        encoder: Some(camera.config.switches.encoder)
+            .filter(|control| *control != Control::default())
+            .and_then(|control| serde_json::to_value(control).ok()),
     }
 }
 

@@ -49,7 +49,8 @@ pub(super) async fn run(upload: &Upload, target: &mut TargetCache, cancel: &Canc
             upload.footage.set_sent(Some(ledger.oldest()));
             kept.save(upload, &ledger.positions());
         };
-        let outcome = turn(upload, Driver::new(upload, target, start), until, cancel, commit).await;
+        let driver = Driver::new(upload, target, start);
+        let outcome = Box::pin(turn(upload, driver, until, cancel, commit)).await;
         is_lives_turn = is_history || outcome == Outcome::Behind;
         if outcome == Outcome::Behind {
             let to = upload.footage.live();

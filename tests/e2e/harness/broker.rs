@@ -111,10 +111,15 @@ impl Broker {
 
     /// A client that hears everything published from now on, as long as it exists.
     pub(crate) async fn listen(&self, filter: &str) -> Listener {
-        let identity = self.client("listener");
+        self.listen_as("listener", filter).await
+    }
+
+    /// The same for a client of another name.
+    pub(crate) async fn listen_as(&self, name: &str, filter: &str) -> Listener {
+        let identity = self.client(name);
         let mut child = self
             .mosquitto("mosquitto_sub", &identity)
-            .args(["-i", "listener", "-c", "-q", "1", "-t", filter, "-F", "%r %t %p"])
+            .args(["-i", name, "-c", "-q", "1", "-t", filter, "-F", "%r %t %p"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -122,14 +127,16 @@ impl Broker {
         let out = child.stdout.take().expect("piped");
         let (send, heard) = mpsc::sync_channel(100_000);
         let reader = edgecam::run::thread::spawn("listener", move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                if send.send(line).is_err() {
+            // Payloads may be anything.
+            for line in BufReader::new(out).split(b'\n').map_while(Result::ok) {
+                if send.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
                     return;
                 }
             }
         });
         reader.expect("a thread");
-        let subscribed = poll(PATIENCE, async || self.log().contains("Sending SUBACK to listener").then_some(())).await;
+        let subscribed =
+            poll(PATIENCE, async || self.log().contains(&format!("Sending SUBACK to {name}")).then_some(())).await;
         assert!(subscribed.is_some(), "the listener did not subscribe: {}", self.log());
         Listener { child, heard }
     }
@@ -169,7 +176,12 @@ pub(crate) struct Listener {
 impl Listener {
     /// The next message: whether it was retained, topic, payload.
     pub(crate) async fn next(&self) -> Option<(bool, String, String)> {
-        let line = poll(PATIENCE, async || self.heard.try_recv().ok()).await?;
+        self.next_within(PATIENCE).await
+    }
+
+    /// The same, if there is one in time.
+    pub(crate) async fn next_within(&self, limit: Duration) -> Option<(bool, String, String)> {
+        let line = poll(limit, async || self.heard.try_recv().ok()).await?;
         let mut fields = line.splitn(3, ' ');
         let retained = fields.next()? == "1";
         Some((retained, fields.next()?.to_owned(), fields.next().unwrap_or_default().to_owned()))
@@ -203,7 +215,7 @@ pub(crate) fn check_limits(log: &str) {
     for line in log.lines() {
         let Some((time, rest)) = line.split_once(": Received PUBLISH from ") else { continue };
         let Some((client, rest)) = rest.split_once(" (") else { continue };
-        if matches!(client, "listener" | "speaker") || client.starts_with("auto-") {
+        if matches!(client, "listener" | "service" | "speaker") || client.starts_with("auto-") {
             continue;
         }
         let topic = rest.split('\'').nth(1).unwrap_or_default();
