@@ -161,6 +161,12 @@ async fn live_and_upload() {
     let earliest = times.min().expect("fragments");
     assert!(earliest <= began.as_millisecond(), "the range begins with what was shown at its start");
     fleet.refused(cam1, "upload", json!({ "start": 1_000, "end": 2_000 }), "rejected", "no footage").await;
+    let health = crate::harness::http::get(fleet.rig.port, "/health").await.expect("an answer").json();
+    assert_eq!((&health["mqtt"]["state"], &health["mqtt"]["dropped"]), (&json!("connected"), &json!(0)), "{health:#}");
+    let metrics = crate::harness::http::get(fleet.rig.port, "/metrics").await.expect("an answer").body;
+    for line in ["edgecam_mqtt_connected 1", "edgecam_commands_total{outcome=\"rejected\"} 1"] {
+        assert!(metrics.contains(line), "no `{line}` in {metrics}");
+    }
     fleet.rig.stop().await;
     fleet.hear("edgecam/e2e/status", |payload| payload["status"] == "stopped").await;
 }

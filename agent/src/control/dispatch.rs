@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::{Command, Name, Request};
 use super::commanded::Commanded;
 use super::journal::Journal;
+use super::mqtt::{Client, MqttStatus};
 use super::reply::{Ending, Outcome, Reply};
 use super::{clip, config, live, snapshot, switch, view};
 use crate::config::Commands;
@@ -53,6 +54,7 @@ struct Shared {
     pace: Mutex<BTreeMap<&'static str, Instant>>,
     counts: Mutex<Counts>,
     due: Mutex<Vec<(String, Reply)>>,
+    mqtt: Mutex<Option<Client>>,
     context: Context,
 }
 
@@ -103,6 +105,7 @@ impl Control {
             pace: Mutex::default(),
             counts: Mutex::default(),
             due: Mutex::new(due),
+            mqtt: Mutex::default(),
             context: Context { agent, commanded, file, state_dir, restart: Notify::new() },
         }))
     }
@@ -167,6 +170,16 @@ impl Control {
     pub fn forbidden(&self, transport: &str, command: &Command) -> Option<Name> {
         let commands = lock(&self.0.commands);
         command.needs().into_iter().find(|name| !commands.allows(transport, *name))
+    }
+
+    /// The MQTT connection that there is now, for the status.
+    pub(super) fn set_mqtt(&self, client: Option<Client>) {
+        *lock(&self.0.mqtt) = client;
+    }
+
+    /// What the MQTT connection is doing; `None` when there is none in the config.
+    pub fn mqtt(&self) -> Option<MqttStatus> {
+        lock(&self.0.mqtt).as_ref().map(Client::status)
     }
 
     /// Counters since the start.

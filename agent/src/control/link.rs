@@ -46,6 +46,7 @@ impl MqttLink {
         let subscriptions = [topics.filters(), iot.filters(), of_platform].concat();
         let client = Settings { connection, last_will: Some(last_will(&topics)), subscriptions };
         let (client, inbox) = Client::new(client)?;
+        control.set_mqtt(Some(client.clone()));
         let inbox = Arc::new(Mutex::new(inbox));
         let platform = platform.map(|platform| Honeycomb::new(platform.clone(), client.clone(), control.clone()));
         Ok(Self {
@@ -115,6 +116,7 @@ impl MqttLink {
             reports.goodbye(platform);
         }
         self.publish(goodbye(&self.topics));
+        self.control.set_mqtt(None);
     }
 
     async fn report(&self, reporter: &mut Reporter, all: bool) {

@@ -110,6 +110,37 @@ pub fn render(report: &AgentReport) -> String {
         ));
         line(format_args!("edgecam_clock_skew_seconds {skew}"));
     }
+    if let Some(mqtt) = &report.mqtt {
+        for (name, kind, help, value) in [
+            ("mqtt_connected", "gauge", "Whether the broker takes messages", u64::from(mqtt.state == "connected")),
+            ("mqtt_connections_total", "counter", "Connections that the broker accepted", mqtt.connections),
+            ("mqtt_failures_total", "counter", "Attempts to connect that failed", mqtt.failures),
+            ("mqtt_published_total", "counter", "Messages the broker has acknowledged", mqtt.published),
+            ("mqtt_refused_total", "counter", "Messages that break a limit and were not sent", mqtt.refused),
+            ("mqtt_received_total", "counter", "Messages that have arrived", mqtt.received),
+            ("mqtt_received_dropped_total", "counter", "Messages that found no room", mqtt.received_and_dropped),
+            ("mqtt_outbox_messages", "gauge", "Messages that wait for the broker", mqtt.waiting as u64),
+            ("mqtt_outbox_bytes", "gauge", "Bytes that wait for the broker", mqtt.waiting_bytes),
+            ("mqtt_outbox_dropped_total", "counter", "Messages dropped because too many waited", mqtt.dropped),
+        ] {
+            line(format_args!("# HELP edgecam_{name} {help}.\n# TYPE edgecam_{name} {kind}\nedgecam_{name} {value}"));
+        }
+    }
+    if let Some(counts) = &report.commands {
+        line(format_args!(
+            "# HELP edgecam_commands_total Commands by what became of them.\n# TYPE edgecam_commands_total counter"
+        ));
+        for (kind, count) in [
+            ("taken", counts.taken),
+            ("repeated", counts.repeated),
+            ("rejected", counts.rejected),
+            ("busy", counts.busy),
+            ("failed", counts.failed),
+            ("unsupported", counts.unsupported),
+        ] {
+            line(format_args!("edgecam_commands_total{{outcome=\"{kind}\"}} {count}"));
+        }
+    }
     for (name, kind, help, value) in METRICS {
         line(format_args!("# HELP {name} {help}.\n# TYPE {name} {kind}"));
         for stream in &report.streams {

@@ -7,6 +7,8 @@ use serde::Serialize;
 use crate::config;
 use crate::config::secret::redact_url;
 use crate::config::source::Source;
+use crate::control::dispatch::Counts;
+use crate::control::mqtt::{MqttState, MqttStatus};
 use crate::encode::Control;
 use crate::footage::RecorderState;
 use crate::topology::{Agent, CameraHandle};
@@ -33,6 +35,66 @@ pub struct AgentReport {
     pub active_streams: usize,
     /// All cameras.
     pub streams: Vec<StreamReport>,
+    /// The MQTT connection, where there is one to tell of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtt: Option<MqttReport>,
+    /// Commands since the start, where they are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commands: Option<Counts>,
+}
+
+/// The MQTT connection.
+#[derive(Serialize, Clone, Debug)]
+pub struct MqttReport {
+    /// `connected`, or what is in the way.
+    pub state: &'static str,
+    /// Since when.
+    pub since: String,
+    /// What went wrong last.
+    pub error: Option<String>,
+    /// When this device's certificate ends.
+    pub certificate_expires: Option<String>,
+    /// Connections that the broker accepted.
+    pub connections: u64,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// Messages the broker has acknowledged.
+    pub published: u64,
+    /// Messages that break a limit and were not sent.
+    pub refused: u64,
+    /// Messages that have arrived.
+    pub received: u64,
+    /// Messages that have arrived and found no room.
+    pub received_and_dropped: u64,
+    /// Messages that wait for the broker.
+    pub waiting: usize,
+    /// Their bytes.
+    pub waiting_bytes: u64,
+    /// Messages that were dropped because too many waited.
+    pub dropped: u64,
+}
+
+/// What the connection tells about itself.
+pub fn mqtt(status: MqttStatus) -> MqttReport {
+    let error = match &status.state {
+        MqttState::Waiting { message, .. } => Some(message.clone()),
+        _ => status.outbox.error.or(status.last_error),
+    };
+    MqttReport {
+        state: status.state.name(),
+        since: status.since.to_string(),
+        error,
+        certificate_expires: status.certificate_expires.map(|time| time.to_string()),
+        connections: status.connections,
+        failures: status.failures,
+        published: status.published,
+        refused: status.refused,
+        received: status.received,
+        received_and_dropped: status.received_and_dropped,
+        waiting: status.outbox.entries,
+        waiting_bytes: status.outbox.bytes,
+        dropped: status.outbox.dropped,
+    }
 }
 
 /// One camera.
@@ -163,6 +225,8 @@ pub fn agent(agent: &Agent, now: Timestamp) -> AgentReport {
         clock_skew_seconds: agent.clock_skew(),
         active_streams: streams.iter().filter(|stream| stream.state == "streaming").count(),
         streams,
+        mqtt: None,
+        commands: None,
     }
 }
 

@@ -15,8 +15,9 @@ use crate::topology::CameraHandle;
 
 pub(super) type Answer = Result<Json<Value>, (StatusCode, Json<Value>)>;
 
-async fn report(agent: &Shared) -> Option<AgentReport> {
-    agent.read().await.as_ref().map(|agent| report::agent(agent, wall_clock()))
+async fn report(control: &Control) -> Option<AgentReport> {
+    let report = control.agent().read().await.as_ref().map(|agent| report::agent(agent, wall_clock()))?;
+    Some(AgentReport { mqtt: control.mqtt().map(report::mqtt), commands: Some(control.counts()), ..report })
 }
 
 pub(super) async fn camera(agent: &Shared, name: &str) -> Result<CameraHandle, (StatusCode, Json<Value>)> {
@@ -34,7 +35,7 @@ pub(super) fn error(status: StatusCode, text: String) -> (StatusCode, Json<Value
 /// `GET /health`: 200 when all is well, else 503; the body says what is not. `active_streams` are cameras that stream;
 /// what the platform's service calls so is `live_streams`.
 pub(super) async fn health(State(control): State<Control>) -> Response {
-    let Some(report) = report(control.agent()).await else {
+    let Some(report) = report(&control).await else {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "stopping" }))).into_response();
     };
     let status = if report.status == "healthy" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -51,6 +52,7 @@ pub(super) async fn health(State(control): State<Control>) -> Response {
         "clock_skew_seconds": report.clock_skew_seconds,
         "active_streams": report.active_streams,
         "streams": report.streams.len(),
+        "mqtt": report.mqtt,
         "live_streams": live.as_ref().map(|live| live.active_streams),
         "total_viewers": live.as_ref().map(|live| live.total_viewers),
     });
@@ -59,7 +61,7 @@ pub(super) async fn health(State(control): State<Control>) -> Response {
 
 /// `GET /health/stream`: the state of each camera.
 pub(super) async fn health_stream(State(control): State<Control>) -> Response {
-    let streams = report(control.agent()).await.map(|report| report.streams).unwrap_or_default();
+    let streams = report(&control).await.map(|report| report.streams).unwrap_or_default();
     let is_well = streams.iter().all(|stream| stream.state == "streaming" || stream.state == "ended");
     let brief =
         |stream: &StreamReport| (stream.camera_id.clone(), json!({ "state": stream.state, "error": stream.error }));
@@ -70,7 +72,7 @@ pub(super) async fn health_stream(State(control): State<Control>) -> Response {
 
 /// `GET /streams`.
 pub(super) async fn streams(State(control): State<Control>) -> Json<Value> {
-    let streams = report(control.agent()).await.map(|report| report.streams).unwrap_or_default();
+    let streams = report(&control).await.map(|report| report.streams).unwrap_or_default();
     let mut all = Vec::new();
     for stream in streams {
         let detail = view::detail(control.agent(), &stream.camera_id).await;
@@ -93,7 +95,7 @@ pub(super) async fn stream(State(control): State<Control>, Path(name): Path<Stri
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(control): State<Control>) -> Response {
-    let text = report(control.agent()).await.map(|report| prometheus::render(&report)).unwrap_or_default();
+    let text = report(&control).await.map(|report| prometheus::render(&report)).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
