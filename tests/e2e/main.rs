@@ -19,6 +19,7 @@ mod iot_credentials;
 mod live_rtp;
 mod mqtt;
 mod order;
+mod provisioning;
 mod sources;
 mod systemd;
 mod web;

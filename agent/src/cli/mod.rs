@@ -4,6 +4,7 @@ mod archive;
 mod check;
 mod demo;
 mod output;
+mod provision;
 mod run;
 mod schema;
 mod upload;
@@ -35,6 +36,8 @@ enum Command {
     Upload(upload::Arguments),
     /// Look at, cut out of or verify an archive
     Archive(archive::Arguments),
+    /// Get a certificate of its own for this device, with the claim certificate of its fleet (AWS IoT)
+    Provision(provision::Arguments),
     /// Print the JSON schema of the config file
     Schema,
 }
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
             Command::Check(arguments) => Box::pin(check::main(arguments)).await,
             Command::Upload(arguments) => Box::pin(upload::main(arguments)).await,
             Command::Archive(arguments) => archive::main(arguments),
+            Command::Provision(arguments) => Box::pin(provision::main(arguments)).await,
             Command::Schema => schema::main(),
         }
     });

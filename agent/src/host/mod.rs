@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod iot_credentials;
 pub(crate) mod mutual_tls;
+pub mod provisioning;
 pub mod systemd;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

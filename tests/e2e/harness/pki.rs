@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
@@ -47,6 +48,30 @@ impl Authority {
         set_mode(&issued.key, 0o600);
         issued
     }
+
+    /// Signs a request (PEM) as it is, once openssl has found it well-formed and signed with its own P-256 key.
+    pub(crate) fn sign(&self, scratch: &Scratch, name: &str, request: &str) -> Result<String, String> {
+        let request = scratch.write(&format!("{name}.csr"), request).display().to_string();
+        let said = openssl(&["req", "-in", &request, "-verify", "-noout", "-text"])?;
+        if !said.contains("ASN1 OID: prime256v1") || !said.contains("ecdsa-with-SHA256") {
+            return Err(said);
+        }
+        let (ca, key) = (scratch.write("signer.pem", &self.pem), scratch.join("signer.key"));
+        std::fs::write(&key, self.issuer.key().serialize_pem()).expect("written");
+        let (ca, key) = (ca.display().to_string(), key.display().to_string());
+        // With extensions it is of version 3, as AWS IoT's are.
+        let extensions = scratch.write("signer.ext", "basicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\n");
+        let extensions = extensions.display().to_string();
+        let how = ["-CA", &ca, "-CAkey", &key, "-CAcreateserial", "-days", "3650", "-extfile", &extensions];
+        openssl(&[&["x509", "-req", "-in", &request], &how[..]].concat())
+    }
+}
+
+/// What openssl writes.
+fn openssl(arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new("openssl").args(arguments).output().expect("openssl is installed");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 pub(crate) fn set_mode(path: &Path, mode: u32) {
