@@ -23,7 +23,7 @@ pub(crate) const MIN_FRAGMENT: Ticks = Ticks::from_millis(950);
 /// The service takes fragments of at most 50 MB (error 4001).
 const MAX_FRAGMENT_BYTES: usize = 48 << 20;
 /// A peer that says nothing for this long about what it was sent is gone. With GOPs of a second it is found within 5 s.
-const SILENCE: Duration = Duration::from_secs(4);
+const SILENCE: Duration = Duration::from_millis(3_500);
 /// The same while the socket still takes bytes, if slowly: the ack may be behind a full send buffer.
 const SILENCE_ON_A_SLOW_LINK: Duration = Duration::from_secs(30);
 /// A socket that took no bytes for this long, and has some to take, is not slow but stuck.

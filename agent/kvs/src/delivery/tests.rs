@@ -227,8 +227,8 @@ fn a_silent_peer_is_found_each_time() {
             assert!(rig.now - silent_since < Duration::from_secs(6), "round {round}");
         }
         assert_eq!(rig.faults[round - 1].class, FaultClass::Silent);
-        // Found within one GOP and 4 s.
-        assert!(rig.now - silent_since <= Duration::from_millis(5_200), "{:?}", rig.now - silent_since);
+        // Found within one GOP and 3.5 s.
+        assert!(rig.now - silent_since <= Duration::from_millis(4_700), "{:?}", rig.now - silent_since);
     }
 }
 
