@@ -16,7 +16,7 @@ use super::connection::{Connection, Io};
 use super::status::UploadState;
 use super::task::Upload;
 use super::{ControlPlane, Target};
-use crate::footage::Next;
+use crate::footage::{Footage, Next};
 
 /// Endpoint and description of a stream are kept this long, as Amazon's producer does.
 const TARGET_LIFE: Duration = Duration::from_secs(40 * 60);
@@ -94,28 +94,21 @@ impl Until {
     }
 
     /// Whether `unit`, found at `at`, is no longer to be sent.
-    /// `newest` is the newest GOP, `latest` its newest picture.
-    fn reached(
-        &self,
-        unit: &AccessUnit,
-        at: Position,
-        newest: (Position, Timestamp),
-        link: &Delivery,
-    ) -> Option<Outcome> {
-        let (newest, latest) = newest;
-        let is_past = self.time.is_some_and(|end| unit.pts >= end) || self.position.is_some_and(|end| at >= end);
-        let lag = latest.since(unit.pts);
+    fn reached(&self, unit: &AccessUnit, at: Position, footage: &Footage, link: &Delivery) -> Option<Outcome> {
+        if self.time.is_some_and(|end| unit.pts >= end) || self.position.is_some_and(|end| at >= end) {
+            return Some(Outcome::Ended);
+        }
+        // Most runs have no turns, and most pictures are no IDR: the log is not asked for them.
+        if !unit.is_idr || (self.turn.is_none() && self.max_lag.is_none()) {
+            return None;
+        }
+        let lag = footage.latest().unwrap_or(unit.pts).since(unit.pts);
+        if self.max_lag.is_some_and(|max| lag > max) && at < footage.live() && link.is_connected() {
+            return Some(Outcome::Behind);
+        }
         let has_caught_up = !self.is_live || lag <= CAUGHT_UP;
         let is_over = self.turn.is_some_and(|turn| Instant::now() >= turn) && link.is_up() && has_caught_up;
-        match () {
-            () if is_past => Some(Outcome::Ended),
-            () if !unit.is_idr => None,
-            () if self.max_lag.is_some_and(|max| lag > max) && at < newest && link.is_connected() => {
-                Some(Outcome::Behind)
-            }
-            () if is_over => Some(Outcome::Turn),
-            () => None,
-        }
+        is_over.then_some(Outcome::Turn)
     }
 }
 
@@ -212,9 +205,8 @@ impl<'a> Driver<'a> {
         let now = Instant::now();
         match next {
             Next::Unit { unit, sets, next } => {
-                let newest = (self.upload.footage.live(), self.upload.footage.latest().unwrap_or(unit.pts));
                 let found_at = Position { gop: next.gop, unit: next.unit.saturating_sub(1) };
-                let reached = until.reached(&unit, found_at, newest, &self.delivery);
+                let reached = until.reached(&unit, found_at, &self.upload.footage, &self.delivery);
                 if reached.is_some() {
                     self.delivery.stop(now);
                     return reached;
