@@ -2,11 +2,12 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use edgecam::config::source::{Source, TestPattern};
+//! use edgecam::config::source::Source;
+//! use edgecam::encode::Encoding;
 //! use edgecam::producer::Producer;
 //!
 //! # async fn example() -> Result<(), edgecam::producer::ProducerError> {
-//! let source = Source::TestPattern(TestPattern { width: 1280, height: 720, frame_rate: 15.0, gop: 15, bitrate: 2_000_000 });
+//! let source = Source::TestPattern(Encoding { width: 1280, height: 720, frame_rate: 15.0, gop: 15, bitrate: 2_000_000 });
 //! let mut connected = Producer::new(source).connect("MyKVStream").await?;
 //! let summary = connected.upload(Some(Duration::from_secs(60))).await?;
 //! println!("{} frames stored", summary.frames);

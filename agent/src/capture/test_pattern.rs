@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use edgecam_media::Ticks;
-use edgecam_media::assembler::{Assembler, Picture};
+use edgecam_media::assembler::Picture;
 use edgecam_media::clock::Arrival;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,10 +18,9 @@ use tokio_util::sync::CancellationToken;
 use self::scene::Scene;
 use super::sink::Clocks;
 use super::{CaptureError, Sink};
-use crate::config::source::TestPattern;
+use crate::encode::coder::Coder;
 use crate::encode::frame::Frame;
-use crate::encode::openh264::Encoder;
-use crate::encode::{Control, EncodeError, Settings};
+use crate::encode::{Colour, Control, EncodeError, Encoding};
 use crate::run::thread;
 
 /// Pictures between the thread and the log. The log takes them at once, so one would do; more only bridge the time in
@@ -29,7 +28,7 @@ use crate::run::thread;
 const QUEUE: usize = 4;
 
 /// Draws and delivers until `cancel` is called (`Ok`) or the encoder fails.
-pub async fn attempt(settings: &TestPattern, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
+pub async fn attempt(settings: &Encoding, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
     let size = format!("test pattern of {}x{}", settings.width, settings.height);
     let unusable = |reason: &str| CaptureError::UnsupportedCodec(format!("{size}: {reason}"));
     settings.check().map_err(|error| unusable(&error))?;
@@ -77,7 +76,7 @@ struct Drawn {
 
 /// All that the thread owns.
 struct Studio {
-    settings: TestPattern,
+    settings: Encoding,
     clocks: Clocks,
     idr_requests: watch::Receiver<u64>,
     control: watch::Receiver<Control>,
@@ -88,16 +87,16 @@ struct Studio {
 impl Studio {
     fn run(mut self) -> Result<(), EncodeError> {
         let mut settings = self.settings.under(*self.control.borrow_and_update());
-        let (mut scene, mut encoder) = set_up(&settings)?;
-        let mut assembler = Assembler::<()>::default();
+        let mut scene = set_up(&settings)?;
+        let mut coder = Coder::new(settings.settings(Colour::Bt709), self.idr_requests)?;
         let mut schedule = Schedule::new(Duration::ZERO, settings.frame_rate);
         let started = Instant::now();
         loop {
             if self.control.has_changed().unwrap_or(false) {
                 let new = self.settings.under(*self.control.borrow_and_update());
                 if new != settings {
-                    // A new encoder begins with an IDR.
-                    (scene, encoder) = set_up(&new)?;
+                    scene = set_up(&new)?;
+                    coder.change(new.settings(Colour::Bt709))?;
                     schedule = Schedule::new(schedule.due(), new.frame_rate);
                     settings = new;
                 }
@@ -108,14 +107,9 @@ impl Studio {
                 return Ok(());
             }
             let (number, late) = schedule.take(started.elapsed());
-            let force_idr = self.idr_requests.has_changed().unwrap_or(false);
-            if force_idr {
-                self.idr_requests.mark_unchanged();
-            }
             let at = self.clocks.now();
             let frame = scene.draw(number, at.wall);
-            let data = encoder.encode(frame, schedule.time_of(number), force_idr)?;
-            if let Some(picture) = assembler.push_picture(data) {
+            if let Some(picture) = coder.encode(frame.view(), schedule.time_of(number))? {
                 let drawn = Drawn { picture, media: Ticks::from_duration(schedule.time_of(number)), at, late };
                 if self.pictures.blocking_send(drawn).is_err() {
                     return Ok(());
@@ -125,11 +119,10 @@ impl Studio {
     }
 }
 
-fn set_up(settings: &TestPattern) -> Result<(Scene, Encoder), EncodeError> {
-    let TestPattern { width, height, frame_rate, gop, bitrate } = *settings;
+fn set_up(settings: &Encoding) -> Result<Scene, EncodeError> {
+    let Encoding { width, height, frame_rate, .. } = *settings;
     let refused = || EncodeError { encoder: "test pattern", reason: format!("no picture has {width}x{height} pixels") };
-    let frame = Frame::black(width, height).ok_or_else(refused)?;
-    Ok((Scene::new(frame, frame_rate), Encoder::new(&Settings { frame_rate, gop, bitrate })?))
+    Ok(Scene::new(Frame::black(width, height).ok_or_else(refused)?, frame_rate))
 }
 
 /// Which frame is due when.

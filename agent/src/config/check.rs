@@ -9,13 +9,14 @@ use url::Url;
 
 use super::error::ConfigError;
 use super::secret::Secret;
-use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspCredentials, RtspTransport, Source, TestPattern};
+use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspCredentials, RtspTransport, Source};
 use super::value::Span;
 use super::{
     Archive, Aws, Camera, Commands, Config, Http, Schedule, Switches, Upload, UploadMode, UploadOrder, identity,
     written,
 };
 use crate::control::command::Name;
+use crate::encode::Encoding;
 use crate::footage::archive::Rotation;
 use crate::footage::archive::retention::{Retention, StrategyOnFull};
 use crate::host::certificate::Identity;
@@ -267,7 +268,7 @@ fn test_pattern(written: &written::TestPattern, key: &str) -> Result<Source> {
     let rate = written.frame_rate.unwrap_or(15.0);
     let gop = written.gop.unwrap_or_else(|| rate.round().max(1.0) as u32);
     let bitrate = written.bitrate.unwrap_or(500_000);
-    let pattern = TestPattern { width, height, frame_rate: rate, gop, bitrate };
+    let pattern = Encoding { width, height, frame_rate: rate, gop, bitrate };
     pattern.check().or_else(|error| wrong(key, error))?;
     Ok(Source::TestPattern(pattern))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::secret::Secret;
-use crate::encode::Control;
+use crate::encode::{Control, Encoding};
 
 /// One source kind and its settings.
 #[derive(Clone, PartialEq, Debug)]
@@ -18,7 +18,7 @@ pub enum Source {
     /// An MP4, Matroska or H.264 file played in real time.
     File(FileSource),
     /// A drawn scene, encoded on the device.
-    TestPattern(TestPattern),
+    TestPattern(Encoding),
 }
 
 impl Source {
@@ -101,47 +101,6 @@ pub struct FileSource {
     pub repeat: bool,
     /// Frames a second, for H.264 files that do not say.
     pub frame_rate: Option<f64>,
-}
-
-/// Settings of a `test_pattern` source.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct TestPattern {
-    /// Picture width in pixels; even.
-    pub width: u32,
-    /// Picture height in pixels; even.
-    pub height: u32,
-    /// Frames a second.
-    pub frame_rate: f64,
-    /// Frames from one IDR to the next.
-    pub gop: u32,
-    /// Bits a second.
-    pub bitrate: u32,
-}
-
-impl TestPattern {
-    /// The same under what is asked of the encoder.
-    #[must_use]
-    pub fn under(self, control: Control) -> Self {
-        let (width, height) = control.resolution.unwrap_or((self.width, self.height));
-        let bitrate = control.bitrate.unwrap_or(self.bitrate);
-        Self {
-            width,
-            height,
-            frame_rate: control.framerate.unwrap_or(self.frame_rate),
-            gop: control.gop.unwrap_or(self.gop),
-            bitrate: bitrate.min(control.bitrate_limit.unwrap_or(u32::MAX)),
-        }
-    }
-
-    /// What is wrong with it, if anything is.
-    pub fn check(&self) -> Result<(), String> {
-        let is_size = |pixels: u32| (64..=4096).contains(&pixels) && pixels.is_multiple_of(2);
-        let must = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
-        must(is_size(self.width) && is_size(self.height), "width and height must be even and 64 to 4096")?;
-        must((1.0..=60.0).contains(&self.frame_rate), "the frame rate must be 1 to 60")?;
-        must((1..=600).contains(&self.gop), "the GOP must be 1 to 600 frames")?;
-        must((10_000..=100_000_000).contains(&self.bitrate), "the bitrate must be 10000 to 100000000 bits a second")
-    }
 }
 
 impl Source {

@@ -1,8 +1,9 @@
-//! Decoding, only for what is going to be looked at: a snapshot, a detection.
+//! Decoding, only for what is going to be looked at (a snapshot, a detection) or comes as JPEG and has to be encoded.
 //!
 //! OpenH264 again: Baseline to High, progressive, 8 bit. Synchronous; it runs on blocking threads.
 
 pub mod jpeg;
+pub mod mjpeg;
 
 use edgecam_media::nal::LengthPrefixed;
 use edgecam_media::{AccessUnit, Codec, ParameterSets};

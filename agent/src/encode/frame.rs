@@ -1,12 +1,28 @@
-//! A raw picture.
+//! A raw picture, owned or borrowed.
 
 /// A picture in I420: a plane of luma, then two planes of chroma at half the width and height. Rows are not padded.
-/// Limited range, BT.709.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
     width: usize,
     height: usize,
     data: Vec<u8>,
+}
+
+/// A picture in I420 that lies in someone else's memory: a [`Frame`]'s, or a driver's.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// Width in pixels; even.
+    pub width: usize,
+    /// Height in pixels; even.
+    pub height: usize,
+    /// Luma, rows of `strides.0` bytes.
+    pub y: &'a [u8],
+    /// Blue difference, rows of `strides.1` bytes.
+    pub u: &'a [u8],
+    /// Red difference, rows of `strides.1` bytes.
+    pub v: &'a [u8],
+    /// Bytes from one row to the next: of luma, of each chroma plane.
+    pub strides: (usize, usize),
 }
 
 /// The three planes of a frame, to be drawn on.
@@ -58,6 +74,12 @@ impl Frame {
     pub fn v(&self) -> &[u8] {
         let luma = self.luma();
         &self.data[luma + luma / 4..]
+    }
+
+    /// The picture, to be looked at.
+    pub fn view(&self) -> View<'_> {
+        let strides = (self.width, self.width / 2);
+        View { width: self.width, height: self.height, y: self.y(), u: self.u(), v: self.v(), strides }
     }
 
     /// All planes.

@@ -14,8 +14,8 @@ use openh264::encoder::{
 use openh264::formats::YUVSource;
 use openh264::{OpenH264API, Timestamp};
 
-use super::frame::Frame;
-use super::{EncodeError, Settings};
+use super::frame::View;
+use super::{Colour, EncodeError, Settings};
 
 /// An encoder for frames of one size.
 pub struct Encoder {
@@ -34,7 +34,11 @@ impl Encoder {
             .usage_type(UsageType::CameraVideoRealTime)
             .complexity(Complexity::Low)
             .profile(Profile::Baseline)
-            .vui(VuiConfig::bt709())
+            .vui(match settings.colour {
+                Colour::Bt709 => VuiConfig::bt709(),
+                Colour::Bt601 => VuiConfig::bt601(),
+                Colour::Bt601Full => VuiConfig::bt601().full_range(true),
+            })
             .num_threads(1)
             .scene_change_detect(false)
             // It leaves specks behind moving edges, and costs as much as it saves.
@@ -45,14 +49,14 @@ impl Encoder {
         Ok(Self { inner, started: false })
     }
 
-    /// Encodes the frame drawn at `at` (on any clock that only goes forward) into length-prefixed NAL units.
-    pub fn encode(&mut self, frame: &Frame, at: Duration, force_idr: bool) -> Result<Bytes, EncodeError> {
+    /// Encodes the picture taken at `at` (on any clock that only goes forward) into length-prefixed NAL units.
+    pub fn encode(&mut self, picture: View<'_>, at: Duration, force_idr: bool) -> Result<Bytes, EncodeError> {
         // The first picture is an IDR in any case, and before it there is nothing to tell the encoder.
         if force_idr && self.started {
             self.inner.force_intra_frame();
         }
         let millis = u64::try_from(at.as_millis()).unwrap_or(0);
-        let coded = self.inner.encode_at(&Source(frame), Timestamp::from_millis(millis)).map_err(refused)?;
+        let coded = self.inner.encode_at(&Source(picture), Timestamp::from_millis(millis)).map_err(refused)?;
         self.started = true;
         let layers = || (0..coded.num_layers()).filter_map(|index| coded.layer(index));
         let size = layers()
@@ -83,27 +87,27 @@ fn refused(error: openh264::Error) -> EncodeError {
     EncodeError { encoder: "OpenH264", reason: error.to_string() }
 }
 
-struct Source<'a>(&'a Frame);
+struct Source<'a>(View<'a>);
 
 impl YUVSource for Source<'_> {
     fn dimensions(&self) -> (usize, usize) {
-        (self.0.width(), self.0.height())
+        (self.0.width, self.0.height)
     }
 
     fn strides(&self) -> (usize, usize, usize) {
-        (self.0.width(), self.0.width() / 2, self.0.width() / 2)
+        (self.0.strides.0, self.0.strides.1, self.0.strides.1)
     }
 
     fn y(&self) -> &[u8] {
-        self.0.y()
+        self.0.y
     }
 
     fn u(&self) -> &[u8] {
-        self.0.u()
+        self.0.u
     }
 
     fn v(&self) -> &[u8] {
-        self.0.v()
+        self.0.v
     }
 }
 
@@ -112,8 +116,9 @@ mod tests {
     use edgecam_media::assembler::Assembler;
 
     use super::*;
+    use crate::encode::frame::Frame;
 
-    const SETTINGS: Settings = Settings { frame_rate: 25.0, gop: 10, bitrate: 300_000 };
+    const SETTINGS: Settings = Settings { frame_rate: 25.0, gop: 10, bitrate: 300_000, colour: Colour::Bt709 };
 
     #[test]
     fn start_codes_become_lengths() {
@@ -135,7 +140,7 @@ mod tests {
         let mut idrs = Vec::new();
         for index in 0..35_u32 {
             let at = Duration::from_millis(u64::from(index) * 40);
-            let data = encoder.encode(&frame, at, index == 0 || index == 14).expect("encodes");
+            let data = encoder.encode(frame.view(), at, index == 0 || index == 14).expect("encodes");
             let picture = assembler.push_picture(data).expect("one picture for each frame");
             if picture.is_idr {
                 let sets = picture.parameter_sets.expect("an IDR has sets");
@@ -151,6 +156,6 @@ mod tests {
     fn a_size_beyond_the_encoder_is_an_error() {
         let mut encoder = Encoder::new(&SETTINGS).expect("settings");
         let frame = Frame::black(8192, 64).expect("even");
-        assert!(encoder.encode(&frame, Duration::ZERO, false).is_err());
+        assert!(encoder.encode(frame.view(), Duration::ZERO, false).is_err());
     }
 }

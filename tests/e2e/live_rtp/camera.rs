@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use edgecam::capture::supervisor::{self, Capture, StatusCell};
-use edgecam::config::source::{FileSource, Source, TestPattern};
+use edgecam::config::source::{FileSource, Source};
 use edgecam::encode::Control;
+use edgecam::encode::Encoding;
 use edgecam::footage::{Footage, Storage};
 use edgecam::live::rtp::{BitrateWish, RtpSource, RtpStream};
 use edgecam::run::stage::Stage;
@@ -30,12 +31,12 @@ pub(crate) fn file(path: &Path) -> Source {
 
 /// Our encoder: an IDR every 20 s unless one is asked for.
 pub(crate) fn test_pattern() -> Source {
-    Source::TestPattern(TestPattern { width: 640, height: 360, frame_rate: 15.0, gop: 300, bitrate: 1_000_000 })
+    Source::TestPattern(Encoding { width: 640, height: 360, frame_rate: 15.0, gop: 300, bitrate: 1_000_000 })
 }
 
 /// Our encoder with more to do: with as many IDRs the drawing takes more than a megabit a second.
 pub(crate) fn large_test_pattern() -> Source {
-    Source::TestPattern(TestPattern { width: 1920, height: 1080, frame_rate: 30.0, gop: 10, bitrate: 4_000_000 })
+    Source::TestPattern(Encoding { width: 1920, height: 1080, frame_rate: 30.0, gop: 10, bitrate: 4_000_000 })
 }
 
 impl Camera {
