@@ -17,9 +17,11 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use edgecam_media::assembler::Picture;
 use edgecam_media::clock::Arrival;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::{OpenOptions, Receiver};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -41,27 +43,49 @@ const PIPE_SIZE: usize = 1 << 20;
 /// anew leaves a reader of the old one waiting for ever.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
+/// A picture on its way to the log, for whoever compares the stream with what was asked of its encoder.
+pub(super) struct Observed {
+    /// The picture.
+    pub(super) picture: Picture,
+    /// When it arrived, on the monotonic clock.
+    pub(super) at: Duration,
+}
+
 /// Reads until the input ends (`Err(Ended)`), fails, or `cancel` is called (`Ok`).
 pub async fn attempt(
     settings: &ElementaryStream,
     sink: &mut Sink,
     cancel: &CancellationToken,
 ) -> Result<(), CaptureError> {
+    read(settings, sink, cancel, None).await
+}
+
+/// The same; pictures of a FIFO are shown to `observer`, as far as it has room for them.
+pub(super) async fn read(
+    settings: &ElementaryStream,
+    sink: &mut Sink,
+    cancel: &CancellationToken,
+    observer: Option<mpsc::Sender<Observed>>,
+) -> Result<(), CaptureError> {
     tokio::select! {
         biased;
         () = cancel.cancelled() => Ok(()),
-        end = run(settings, sink) => end,
+        end = run(settings, sink, observer) => end,
     }
 }
 
-async fn run(settings: &ElementaryStream, sink: &mut Sink) -> Result<(), CaptureError> {
+async fn run(
+    settings: &ElementaryStream,
+    sink: &mut Sink,
+    observer: Option<mpsc::Sender<Observed>>,
+) -> Result<(), CaptureError> {
     match &settings.input {
         Input::Stdin => stdin(settings, sink).await,
         Input::Path(path) => {
             let metadata = std::fs::metadata(path).map_err(|error| path_error::explain(path, &error))?;
             let kind = metadata.file_type();
             if kind.is_fifo() {
-                fifo(path, settings, sink).await
+                fifo(path, settings, sink, observer).await
             } else if kind.is_file() {
                 regular_file(path.clone(), settings.repeat, settings, sink).await
             } else if kind.is_dir() {
@@ -111,13 +135,19 @@ async fn stdin(settings: &ElementaryStream, sink: &mut Sink) -> Result<(), Captu
     }
 }
 
-async fn fifo(path: &Path, settings: &ElementaryStream, sink: &mut Sink) -> Result<(), CaptureError> {
+async fn fifo(
+    path: &Path,
+    settings: &ElementaryStream,
+    sink: &mut Sink,
+    observer: Option<mpsc::Sender<Observed>>,
+) -> Result<(), CaptureError> {
     let failed = |error: io::Error| path_error::explain(path, &error);
     let mut pipe = OpenOptions::new().open_receiver(path).map_err(failed)?;
     let opened = sink.now().monotonic;
     let held = rustix::io::ioctl_fionread(&pipe).unwrap_or(0);
     let stale = StaleFilter::new(opened, held, grow(&pipe));
     let mut feed = Feed::new(path.display().to_string(), settings, stale, opened);
+    feed.show_to(observer);
     let mut chunk = vec![0; CHUNK];
     loop {
         let mut read = first_bytes(&mut pipe, &mut chunk, path).await?;

@@ -6,16 +6,19 @@
 pub mod elementary_stream;
 pub mod file;
 mod idr_watch;
+pub mod mxuvc;
+mod pace;
 mod path_error;
 pub mod rtsp;
 mod sink;
 mod sniff;
 pub mod supervisor;
 pub mod test_pattern;
+pub mod v4l2;
 
 use std::time::Duration;
 
-pub use sink::{Clocks, Delivered, Lost, Sink};
+pub use sink::{Clocks, Delivered, Lost, Particulars, Sink};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::source::Source;
@@ -38,6 +41,21 @@ pub enum CaptureError {
     /// It sends something the agent cannot take.
     #[error("{0}")]
     UnsupportedCodec(String),
+    /// A device on this machine is not connected, or was unplugged.
+    #[error("{0}")]
+    Unplugged(String),
+    /// Another program uses the device.
+    #[error("{0}")]
+    Busy(String),
+    /// The agent's user may not use the device.
+    #[error("{0}")]
+    PermissionDenied(String),
+    /// The device's bus has no room for what is asked.
+    #[error("{0}")]
+    UsbBandwidth(String),
+    /// The device cannot give what is asked.
+    #[error("{0}")]
+    UnsupportedFormat(String),
     /// There is no such device, file or stream.
     #[error("{0}")]
     NotFound(String),
@@ -50,5 +68,7 @@ pub async fn attempt(source: &Source, sink: &mut Sink, cancel: &CancellationToke
         Source::ElementaryStream(settings) => elementary_stream::attempt(settings, sink, cancel).await,
         Source::File(settings) => file::attempt(settings, sink, cancel).await,
         Source::TestPattern(settings) => test_pattern::attempt(settings, sink, cancel).await,
+        Source::V4l2(settings) => v4l2::attempt(settings, sink, cancel).await,
+        Source::Mxuvc(settings) => mxuvc::attempt(settings, sink, cancel).await,
     }
 }

@@ -19,6 +19,37 @@ pub struct Sink {
     force_idr: watch::Receiver<u64>,
     encoder: watch::Receiver<Control>,
     lost: watch::Sender<Lost>,
+    particulars: watch::Sender<Particulars>,
+}
+
+/// What a source tells about itself, and what its next attempt has to know.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Particulars {
+    /// What stays the same of a device that is unplugged and plugged in again.
+    pub identity: Option<String>,
+    /// The device, for people.
+    pub device: Option<String>,
+    /// What it was asked to give.
+    pub asked: Option<String>,
+    /// What it gives.
+    pub given: Option<String>,
+    /// What could not be set, and what is different from what was asked.
+    pub notes: Vec<String>,
+}
+
+/// Tells about a source.
+#[derive(Clone, Debug)]
+pub struct Describer(watch::Sender<Particulars>);
+
+impl Describer {
+    /// See [`Sink::describe`].
+    pub fn describe(&self, tell: impl FnOnce(&mut Particulars)) {
+        self.0.send_if_modified(|particulars| {
+            let before = particulars.clone();
+            tell(particulars);
+            *particulars != before
+        });
+    }
 }
 
 /// A stamped picture on its way into the log.
@@ -91,7 +122,15 @@ impl Sink {
             force_idr,
             encoder,
             lost: watch::Sender::default(),
+            particulars: watch::Sender::default(),
         }
+    }
+
+    /// The same with what earlier attempts have told.
+    #[must_use]
+    pub fn knowing(self, particulars: Particulars) -> Self {
+        self.particulars.send_replace(particulars);
+        self
     }
 
     /// Both clocks, now. To be read when data arrives, not when it has been parsed.
@@ -141,5 +180,25 @@ impl Sink {
     /// The counters of [`Sink::count_lost`], for whoever reports them.
     pub fn lost(&self) -> watch::Receiver<Lost> {
         self.lost.subscribe()
+    }
+
+    /// The identity of the device that an earlier attempt used.
+    pub fn remembered(&self) -> Option<String> {
+        self.particulars.borrow().identity.clone()
+    }
+
+    /// Tells about the source; readers are woken only when something is new.
+    pub fn describe(&self, tell: impl FnOnce(&mut Particulars)) {
+        self.describer().describe(tell);
+    }
+
+    /// [`Sink::describe`] for whoever works beside the one who has the sink.
+    pub fn describer(&self) -> Describer {
+        Describer(self.particulars.clone())
+    }
+
+    /// What [`Sink::describe`] told, for whoever reports it.
+    pub fn particulars(&self) -> watch::Receiver<Particulars> {
+        self.particulars.subscribe()
     }
 }

@@ -8,7 +8,7 @@ use edgecam_media::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{CaptureError, Lost, Sink, attempt};
+use super::{CaptureError, Lost, Particulars, Sink, attempt};
 use crate::config::source::Source;
 use crate::encode::Control;
 use crate::footage::Footage;
@@ -31,6 +31,14 @@ pub enum CaptureState {
     NoDevice,
     /// It sends something else than H.264.
     UnsupportedCodec,
+    /// Another program uses it.
+    Busy,
+    /// The agent's user may not use it.
+    PermissionDenied,
+    /// Its bus has no room for what is asked.
+    UsbBandwidth,
+    /// It cannot give what is asked.
+    UnsupportedFormat,
     /// It has come to its end.
     Ended,
 }
@@ -45,14 +53,23 @@ impl CaptureState {
             Self::AuthFailed => "auth_failed",
             Self::NoDevice => "no_device",
             Self::UnsupportedCodec => "unsupported_codec",
+            Self::Busy => "busy",
+            Self::PermissionDenied => "permission_denied",
+            Self::UsbBandwidth => "usb_bandwidth",
+            Self::UnsupportedFormat => "unsupported_format",
             Self::Ended => "ended",
         }
     }
 
-    fn after(error: &CaptureError) -> Self {
+    /// The state that an attempt leaves which ended with `error`.
+    pub(crate) fn after(error: &CaptureError) -> Self {
         match error {
             CaptureError::Ended => Self::Ended,
-            CaptureError::Unreachable(_) | CaptureError::NotFound(_) => Self::NoDevice,
+            CaptureError::Unreachable(_) | CaptureError::NotFound(_) | CaptureError::Unplugged(_) => Self::NoDevice,
+            CaptureError::Busy(_) => Self::Busy,
+            CaptureError::PermissionDenied(_) => Self::PermissionDenied,
+            CaptureError::UsbBandwidth(_) => Self::UsbBandwidth,
+            CaptureError::UnsupportedFormat(_) => Self::UnsupportedFormat,
             CaptureError::Stalled(_) => Self::Stalled,
             CaptureError::AuthFailed(_) => Self::AuthFailed,
             CaptureError::UnsupportedCodec(_) => Self::UnsupportedCodec,
@@ -73,6 +90,8 @@ pub struct CaptureStatus {
     pub attempts: u64,
     /// What the attempts before this one could not deliver, and this one.
     pub lost: Lost,
+    /// What the source tells about itself.
+    pub particulars: Particulars,
     /// When something last happened: an attempt, a failure, a picture.
     pub alive: Instant,
 }
@@ -90,6 +109,7 @@ impl Default for StatusCell {
             error: None,
             attempts: 0,
             lost: Lost::default(),
+            particulars: Particulars::default(),
             alive: now,
         })))
     }
@@ -146,7 +166,7 @@ pub async fn run(capture: Capture, cancel: CancellationToken) {
             status.alive = Instant::now();
         }
         let mut sink = sink(&capture);
-        let mut losses = sink.lost();
+        let (mut losses, mut particulars) = (sink.lost(), sink.particulars());
         let began = Instant::now();
         let run = attempt(&capture.source, &mut sink, &cancel);
         tokio::pin!(run);
@@ -161,10 +181,15 @@ pub async fn run(capture: Capture, cancel: CancellationToken) {
                         break (&mut run).await;
                     }
                 }
+                Ok(()) = particulars.changed() => {
+                    capture.status.lock().particulars = particulars.borrow_and_update().clone();
+                }
             }
         };
+        capture.status.lock().particulars = particulars.borrow().clone();
         lost_before = lost_before.plus(*losses.borrow());
         let Err(error) = result else { return };
+        let text = error.to_string();
         let has_delivered = capture.status.lock().state == CaptureState::Streaming;
         if has_delivered && began.elapsed() >= RECOVERED {
             pause.succeeded();
@@ -181,12 +206,18 @@ pub async fn run(capture: Capture, cancel: CancellationToken) {
             CaptureState::AuthFailed => {
                 pause.failed_with(Duration::from_secs(600), &mut rng).max(Duration::from_secs(30))
             }
-            CaptureState::UnsupportedCodec => Duration::from_secs(60),
+            CaptureState::UnsupportedCodec | CaptureState::UnsupportedFormat => Duration::from_secs(60),
+            // A look at a device of this machine costs nothing, and whoever plugs it in stands beside it.
+            _ if matches!(error, CaptureError::Unplugged(_)) => Duration::from_secs(1),
+            CaptureState::Busy | CaptureState::PermissionDenied => Duration::from_secs(5),
             _ => pause.failed(&mut rng),
         };
         let retry_ms = delay.as_millis() as u64;
-        tracing::warn!(camera_name, state = state.name(), %error, retry_ms, "capture failed");
-        capture.status.set(state, Some(error.to_string()));
+        // What is tried every second is said once.
+        if retry_ms > 2000 || capture.status.get().error.as_ref() != Some(&text) {
+            tracing::warn!(camera_name, state = state.name(), %error, retry_ms, "capture failed");
+        }
+        capture.status.set(state, Some(text));
         tokio::select! {
             () = cancel.cancelled() => {}
             () = tokio::time::sleep(delay) => {}
@@ -198,7 +229,8 @@ fn sink(capture: &Capture) -> Sink {
     let latest = capture.footage.latest().or(capture.latest);
     let (footage, status, camera) = (capture.footage.clone(), capture.status.clone(), capture.camera.clone());
     let mut is_delivering = false;
-    Sink::new(latest, capture.force_idr.clone(), capture.encoder.clone(), move |delivered| {
+    let particulars = capture.status.get().particulars;
+    let sink = Sink::new(latest, capture.force_idr.clone(), capture.encoder.clone(), move |delivered| {
         if !std::mem::replace(&mut is_delivering, true) {
             status.set(CaptureState::Streaming, None);
             tracing::info!(camera_name = %camera, "streaming");
@@ -210,5 +242,6 @@ fn sink(capture: &Capture) -> Sink {
             tracing::warn!(camera_name = %camera, pts = %delivered.unit.pts, "the wall clock was set back; footage continues from the new time");
         }
         footage.append(delivered.unit, delivered.went_back);
-    })
+    });
+    sink.knowing(particulars)
 }

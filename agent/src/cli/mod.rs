@@ -3,6 +3,8 @@
 mod archive;
 mod check;
 mod demo;
+mod devices;
+mod encoder;
 mod output;
 mod provision;
 mod run;
@@ -38,6 +40,10 @@ enum Command {
     Archive(archive::Arguments),
     /// Get a certificate of its own for this device, with the claim certificate of its fleet (AWS IoT)
     Provision(provision::Arguments),
+    /// List the cameras at this machine: formats, sizes, rates, controls
+    Devices(devices::Arguments),
+    /// Set the encoder of a DeepLens camera
+    Encoder(encoder::Arguments),
     /// Print the JSON schema of the config file
     Schema,
 }
@@ -63,6 +69,8 @@ pub fn main() -> ExitCode {
             Command::Upload(arguments) => Box::pin(upload::main(arguments)).await,
             Command::Archive(arguments) => archive::main(arguments),
             Command::Provision(arguments) => Box::pin(provision::main(arguments)).await,
+            Command::Devices(arguments) => devices::main(&arguments),
+            Command::Encoder(arguments) => Box::pin(encoder::main(arguments)).await,
             Command::Schema => schema::main(),
         }
     });

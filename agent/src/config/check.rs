@@ -12,7 +12,7 @@ use super::secret::Secret;
 use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspCredentials, RtspTransport, Source};
 use super::value::Span;
 use super::{
-    Archive, Aws, Camera, Commands, Config, Http, Schedule, Switches, Upload, UploadMode, UploadOrder, identity,
+    Archive, Aws, Camera, Commands, Config, Http, Schedule, Switches, Upload, UploadMode, UploadOrder, identity, local,
     written,
 };
 use crate::control::command::Name;
@@ -43,6 +43,7 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
         cameras.push(self::camera(camera, &thing, &state_dir)?);
     }
     unique_streams(&cameras)?;
+    local::one_auto(&cameras)?;
     let has_mqtt = written.mqtt.is_some();
     let honeycomb =
         written.honeycomb.map(|written| super::honeycomb::check(written, has_mqtt, &cameras)).transpose()?;
@@ -136,8 +137,10 @@ fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Cam
     );
     sources.extend(written.file.map(|s| file(s, &format!("{key}.file"))).transpose()?);
     sources.extend(written.test_pattern.map(|s| test_pattern(&s, &format!("{key}.test_pattern"))).transpose()?);
+    sources.extend(written.v4l2.map(|s| local::v4l2(s, &format!("{key}.v4l2"))).transpose()?);
+    sources.extend(written.mxuvc.map(|s| local::mxuvc(s, &format!("{key}.mxuvc"))).transpose()?);
     let Some(source) = sources.pop() else {
-        return wrong(&key, "no source: give one of rtsp, elementary_stream, file, test_pattern");
+        return wrong(&key, "no source: give one of rtsp, elementary_stream, file, test_pattern, v4l2, mxuvc");
     };
     if let Some(other) = sources.pop() {
         return wrong(&key, format_args!("two sources, {} and {}: a camera has one", other.kind(), source.kind()));

@@ -5,6 +5,7 @@ mod error;
 mod honeycomb;
 pub mod identity;
 mod iot;
+mod local;
 mod mqtt;
 pub mod secret;
 pub mod source;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use error::ConfigError;
 pub use honeycomb::{Honeycomb, LiveLimits};
+pub(crate) use local::DEEPLENS_TOOL;
 pub use mqtt::Mqtt;
 
 use crate::control::command::Name;
@@ -197,6 +199,16 @@ pub fn parse(text: &str) -> Result<Config, ConfigError> {
 pub fn demo(state_dir: PathBuf) -> Result<Config, ConfigError> {
     let text = "cameras:\n  - name: demo\n    test_pattern: {width: 1280, height: 720, bitrate: 1500000}\n    archive: {max_size: 1 GiB}\n";
     Ok(Config { state_dir: state_dir.clone(), ..parse(text)? }.moved(&state_dir))
+}
+
+/// An `mxuvc` source with nothing set but how to reach its encoder, for `edgecam encoder`.
+pub(crate) fn mxuvc(channel: u8, tool: PathBuf, prefix: Vec<String>) -> Result<source::Mxuvc, ConfigError> {
+    let (channel, tool) = (Some(channel), Some(tool));
+    let written = written::Mxuvc { channel, tool, command_prefix: prefix, ..written::Mxuvc::default() };
+    match local::mxuvc(written, "mxuvc")? {
+        Source::Mxuvc(source) => Ok(source),
+        other => Err(ConfigError::new(format!("mxuvc: a source of the kind {}", other.kind()))),
+    }
 }
 
 /// The JSON schema of the config file.

@@ -1,5 +1,6 @@
 //! Where a camera's pictures come from, as used: checked, defaulted, with units in the types.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ pub enum Source {
     File(FileSource),
     /// A drawn scene, encoded on the device.
     TestPattern(Encoding),
+    /// A camera at a driver of the Linux kernel: USB, CSI, HDMI.
+    V4l2(V4l2),
+    /// A DeepLens camera: its encoder is set with `mxuvc`, its H.264 comes from a FIFO.
+    Mxuvc(Mxuvc),
 }
 
 impl Source {
@@ -29,6 +34,8 @@ impl Source {
             Self::ElementaryStream(_) => "elementary_stream",
             Self::File(_) => "file",
             Self::TestPattern(_) => "test_pattern",
+            Self::V4l2(_) => "v4l2",
+            Self::Mxuvc(_) => "mxuvc",
         }
     }
 }
@@ -103,17 +110,98 @@ pub struct FileSource {
     pub frame_rate: Option<f64>,
 }
 
+/// Which V4L2 device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum V4l2Device {
+    /// The first camera there is.
+    Auto,
+    /// A node, or a link to one such as those below `/dev/v4l/by-id`.
+    Path(PathBuf),
+    /// `/dev/videoN`.
+    Index(u32),
+    /// A part of the device's name.
+    Name(String),
+}
+
+/// What a V4L2 device is to send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum V4l2Format {
+    /// Whatever costs least.
+    Auto,
+    /// H.264, coded by the camera.
+    H264,
+    /// JPEG pictures.
+    Mjpeg,
+    /// 4:2:2, packed.
+    Yuyv,
+    /// 4:2:0 in two planes.
+    Nv12,
+    /// 4:2:0 in three planes.
+    Yu12,
+}
+
+/// Settings of a `v4l2` source.
+#[derive(Clone, PartialEq, Debug)]
+pub struct V4l2 {
+    /// Which device.
+    pub device: V4l2Device,
+    /// What it is to send.
+    pub format: V4l2Format,
+    /// What pictures it is to give; the camera's nearest.
+    pub encoding: Encoding,
+    /// Controls to set, by the driver's name or number.
+    pub controls: BTreeMap<String, i64>,
+    /// A camera that sends no picture for this long is frozen.
+    pub frame_timeout: Duration,
+}
+
+/// Settings of an `mxuvc` source.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Mxuvc {
+    /// What the encoder is set to, and what its stream is checked against.
+    pub encoding: Encoding,
+    /// Most bytes of one picture, if the encoder is to keep to a limit.
+    pub frame_size: Option<u32>,
+    /// The encoder's channel.
+    pub channel: u8,
+    /// The vendor's tool, with a full path.
+    pub tool: PathBuf,
+    /// What it is run with, such as `sudo -n`; never a shell.
+    pub command_prefix: Vec<String>,
+    /// The FIFO that the stream comes from.
+    pub stream: PathBuf,
+    /// Set the encoder back at the end to what it was before.
+    pub restore: Option<Encoding>,
+    /// A writer that sends no picture for this long is reported as stalled.
+    pub frame_timeout: Duration,
+}
+
 impl Source {
     /// Whether `control` may be asked of this source's encoder; if not, why.
     pub fn accepts(&self, control: Control) -> Result<(), String> {
         match self {
-            Self::TestPattern(pattern) => pattern.under(control).check(),
+            Self::TestPattern(encoding) => encoding.under(control).check(),
+            Self::V4l2(settings) => settings.encoding.under(control).check(),
+            Self::Mxuvc(settings) => mxuvc_range(&settings.encoding.under(control)),
             other => Err(format!("the encoder of a source of the kind `{}` cannot be set from here", other.kind())),
         }
     }
 
     /// Whether the source makes an IDR when it is asked to.
     pub fn makes_idrs(&self) -> bool {
-        matches!(self, Self::TestPattern(_))
+        matches!(self, Self::TestPattern(_) | Self::V4l2(_) | Self::Mxuvc(_))
     }
+}
+
+/// What `mxuvc` takes (libmxuvc: 1 to 30 frames a second; bitrates of 100 kbit/s to 2 Mbit/s are usual, the DeepLens
+/// default is at their end and some firmware takes more).
+pub fn mxuvc_range(encoding: &Encoding) -> Result<(), String> {
+    encoding.check()?;
+    let must = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+    must(
+        encoding.frame_rate <= 30.0 && encoding.frame_rate.fract() == 0.0,
+        "the frame rate must be a whole number, 1 to 30",
+    )?;
+    must((100_000..=20_000_000).contains(&encoding.bitrate), "the bitrate must be 100000 to 20000000 bits a second")?;
+    must(encoding.width <= 1920 && encoding.height <= 1080, "the encoder gives at most 1920x1080")
 }

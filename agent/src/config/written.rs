@@ -1,5 +1,6 @@
 //! The config file as a person writes it. The doc comments are the reference: `edgecam schema` prints them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -101,6 +102,10 @@ pub(crate) struct Camera {
     pub(crate) file: Option<FileSource>,
     /// Source: a drawn scene, encoded on the device.
     pub(crate) test_pattern: Option<TestPattern>,
+    /// Source: a camera at this machine (USB, CSI, HDMI), by Video4Linux 2. `edgecam devices` lists them.
+    pub(crate) v4l2: Option<V4l2>,
+    /// Source: a DeepLens camera, whose encoder is set with `mxuvc`.
+    pub(crate) mxuvc: Option<Mxuvc>,
     /// Newest footage kept in RAM. Default: 512 KiB with an archive, 16 MiB without.
     pub(crate) ring: Option<Size>,
     /// Most RAM used while the disk does not keep up. Default: 8 MiB more than `ring`.
@@ -183,6 +188,63 @@ pub(crate) struct TestPattern {
     pub(crate) gop: Option<u32>,
     /// Bits a second. Default: 500000.
     pub(crate) bitrate: Option<u32>,
+}
+
+/// A camera at this machine.
+#[derive(Deserialize, JsonSchema, Debug, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct V4l2 {
+    /// `auto` (the first camera), a path such as `/dev/v4l/by-id/usb-…-video-index0`, a number (`0` for /dev/video0), or a
+    /// part of the camera's name. With more than one camera say which: numbers change. Default: auto.
+    pub(crate) device: Option<String>,
+    /// `auto`, `h264`, `mjpeg`, `yuyv`, `nv12` or `yu12`. Default: auto, which takes what costs least among what gives the
+    /// size and the rate: H.264 of the camera, then raw pictures, then MJPEG.
+    pub(crate) format: Option<String>,
+    /// Pixels, even. The camera's nearest size is taken. Default: 1280.
+    pub(crate) width: Option<u32>,
+    /// Pixels, even. Default: 720.
+    pub(crate) height: Option<u32>,
+    /// Frames a second, 1 to 60. Default: 15.
+    pub(crate) frame_rate: Option<f64>,
+    /// Frames from one IDR to the next. Default: one a second.
+    pub(crate) gop: Option<u32>,
+    /// Bits a second. Default: 1500000.
+    pub(crate) bitrate: Option<u32>,
+    /// Controls of the camera, such as `brightness: 120`; `edgecam devices` lists them.
+    pub(crate) controls: BTreeMap<String, i64>,
+    /// A camera without a picture for this long is frozen, and opened anew. Default: 10s.
+    pub(crate) frame_timeout: Option<Span>,
+}
+
+/// A DeepLens camera.
+#[derive(Deserialize, JsonSchema, Debug, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Mxuvc {
+    /// The encoder's channel. Default: 1.
+    pub(crate) channel: Option<u8>,
+    /// Pixels, even. Default: 1280.
+    pub(crate) width: Option<u32>,
+    /// Pixels, even. Default: 720.
+    pub(crate) height: Option<u32>,
+    /// Frames a second, 1 to 30, whole. Default: 15.
+    pub(crate) frame_rate: Option<f64>,
+    /// Frames from one IDR to the next. Default: one a second.
+    pub(crate) gop: Option<u32>,
+    /// Bits a second, 100000 to 20000000. Default: 2000000.
+    pub(crate) bitrate: Option<u32>,
+    /// Most bytes of one picture. Default: no limit is set.
+    pub(crate) frame_size: Option<u32>,
+    /// The vendor's tool. Default: /opt/awscam/camera/installed/bin/mxuvc.
+    pub(crate) tool: Option<PathBuf>,
+    /// What the tool is run with, such as `[sudo, -n]`. No shell is involved. Default: nothing.
+    pub(crate) command_prefix: Vec<String>,
+    /// The FIFO of the stream. Default: /opt/awscam/out/ch1_out.h264 (with the channel's number).
+    pub(crate) stream: Option<PathBuf>,
+    /// Set the encoder back to 1920x1080, 24 fps, GOP 24, 2000000 bit/s, as a DeepLens comes, when the camera is stopped.
+    /// Default: false.
+    pub(crate) restore_at_exit: bool,
+    /// A writer without a picture for this long is reported as stalled. Default: 10s.
+    pub(crate) frame_timeout: Option<Span>,
 }
 
 /// Footage on disk: fragmented MP4 that any player plays.

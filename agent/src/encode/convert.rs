@@ -116,7 +116,6 @@ fn packed(data: &[u8], stride: usize, (width, height): (usize, usize), planes: P
     let rows = data[..stride * height].chunks_exact(2 * stride);
     let luma = planes.y.chunks_exact_mut(2 * width);
     let chroma = planes.u.chunks_exact_mut(half).zip(planes.v.chunks_exact_mut(half));
-    let mean = |a: u8, b: u8| ((u16::from(a) + u16::from(b) + 1) / 2) as u8;
     for ((rows, luma), (u, v)) in rows.zip(luma).zip(chroma) {
         let (upper, lower) = rows.split_at(stride);
         let (luma_upper, luma_lower) = luma.split_at_mut(width);
@@ -125,7 +124,7 @@ fn packed(data: &[u8], stride: usize, (width, height): (usize, usize), planes: P
         for ((((a, b), (above, below)), u), v) in groups.zip(luma).zip(u).zip(v) {
             *above = [a[y0], a[y1]];
             *below = [b[y0], b[y1]];
-            (*u, *v) = (mean(a[cb], b[cb]), mean(a[cr], b[cr]));
+            (*u, *v) = (a[cb].midpoint(b[cb]), a[cr].midpoint(b[cr]));
         }
     }
 }

@@ -4,6 +4,7 @@ use edgecam_kvs::Stats;
 use edgecam_media::Timestamp;
 use serde::Serialize;
 
+use crate::capture::Particulars;
 use crate::config;
 use crate::config::secret::redact_url;
 use crate::config::source::Source;
@@ -110,6 +111,9 @@ pub struct StreamReport {
     pub error: Option<String>,
     /// The source, without secrets.
     pub source: String,
+    /// The device behind it, and what it gives, where there is something to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceReport>,
     /// Attempts to open the source.
     pub attempts: u64,
     /// What is coming in.
@@ -133,6 +137,19 @@ pub struct StreamReport {
     /// What has been asked of its encoder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoder: Option<serde_json::Value>,
+}
+
+/// A device, what was asked of it and what it gives.
+#[derive(Serialize, Clone, Debug)]
+pub struct DeviceReport {
+    /// Its name.
+    pub name: Option<String>,
+    /// What was asked.
+    pub asked: Option<String>,
+    /// What its driver gave.
+    pub given: Option<String>,
+    /// What could not be set, or is different from what was asked.
+    pub notes: Vec<String>,
 }
 
 /// What an SPS says.
@@ -238,6 +255,7 @@ pub fn disabled(camera: &config::Camera) -> StreamReport {
         state_seconds: 0,
         error: None,
         source: source(&camera.source),
+        device: None,
         attempts: 0,
         video: None,
         frames: 0,
@@ -287,6 +305,7 @@ pub fn stream(camera: &CameraHandle) -> StreamReport {
         state_seconds: capture.since.elapsed().as_secs(),
         error: capture.error,
         source: source(&camera.config.source),
+        device: device(capture.particulars),
         attempts: capture.attempts,
         video,
         frames: log.units,
@@ -308,6 +327,12 @@ pub fn stream(camera: &CameraHandle) -> StreamReport {
             .filter(|control| *control != Control::default())
             .and_then(|control| serde_json::to_value(control).ok()),
     }
+}
+
+fn device(told: Particulars) -> Option<DeviceReport> {
+    let Particulars { identity: _, device: name, asked, given, notes } = told;
+    let is_known = name.is_some() || asked.is_some() || given.is_some() || !notes.is_empty();
+    is_known.then_some(DeviceReport { name, asked, given, notes })
 }
 
 fn upload(camera: &CameraHandle, latest: Option<Timestamp>) -> Option<UploadReport> {
@@ -335,7 +360,7 @@ fn upload(camera: &CameraHandle, latest: Option<Timestamp>) -> Option<UploadRepo
 
 /// A source in words, without secrets.
 pub fn source(source: &Source) -> String {
-    use crate::config::source::Input;
+    use crate::config::source::{Input, V4l2Device};
     match source {
         Source::Rtsp(rtsp) => redact_url(&rtsp.url),
         Source::ElementaryStream(stream) => match &stream.input {
@@ -344,5 +369,12 @@ pub fn source(source: &Source) -> String {
         },
         Source::File(file) => file.path.display().to_string(),
         Source::TestPattern(pattern) => format!("test pattern {}x{}", pattern.width, pattern.height),
+        Source::V4l2(v4l2) => match &v4l2.device {
+            V4l2Device::Auto => "the first camera of this machine".to_owned(),
+            V4l2Device::Path(path) => path.display().to_string(),
+            V4l2Device::Index(index) => format!("/dev/video{index}"),
+            V4l2Device::Name(name) => format!("camera `{name}`"),
+        },
+        Source::Mxuvc(mxuvc) => format!("mxuvc channel {}, {}", mxuvc.channel, mxuvc.stream.display()),
     }
 }

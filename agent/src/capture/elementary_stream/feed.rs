@@ -5,7 +5,9 @@ use std::time::Duration;
 use edgecam_media::Ticks;
 use edgecam_media::assembler::{Assembler, Losses, Picture};
 use edgecam_media::clock::Arrival;
+use tokio::sync::mpsc;
 
+use super::Observed;
 use super::stale::StaleFilter;
 use crate::capture::idr_watch::IdrWatch;
 use crate::capture::sniff::{self, Content};
@@ -29,6 +31,7 @@ pub(super) struct Feed {
     frame_timeout: Duration,
     /// When the last picture came, delivered or not; for a new writer, when it came.
     last_picture: Duration,
+    observer: Option<mpsc::Sender<Observed>>,
 }
 
 impl Feed {
@@ -46,7 +49,13 @@ impl Feed {
             idr_watch: IdrWatch::new(now),
             frame_timeout: settings.frame_timeout,
             last_picture: now,
+            observer: None,
         }
+    }
+
+    /// Shows delivered pictures to `observer`, which never holds them up.
+    pub(super) fn show_to(&mut self, observer: Option<mpsc::Sender<Observed>>) {
+        self.observer = observer;
     }
 
     fn frame_duration(&self) -> Option<Ticks> {
@@ -107,7 +116,7 @@ impl Feed {
         sink: &mut Sink,
         push: impl FnOnce(&mut Assembler<Arrival>, &mut dyn FnMut(Picture, Arrival)),
     ) {
-        let Self { configured, announced, assembler, stale, idr_watch, last_picture, .. } = self;
+        let Self { configured, announced, assembler, stale, idr_watch, last_picture, observer, .. } = self;
         let mut stale_pictures = 0;
         push(assembler, &mut |picture, at| {
             *last_picture = now.monotonic;
@@ -116,6 +125,10 @@ impl Feed {
             }
             if stale.admit(picture.is_idr, at.monotonic) {
                 idr_watch.delivered(now.monotonic);
+                if let Some(observer) = observer {
+                    // Its bytes are shared, not copied; without room it goes unobserved.
+                    drop(observer.try_send(Observed { picture: picture.clone(), at: at.monotonic }));
+                }
                 sink.deliver_on_arrival(picture, configured.or(*announced), at);
             } else {
                 stale_pictures += 1;

@@ -1,0 +1,76 @@
+//! Cameras at drivers of the Linux kernel (Video4Linux 2): USB, CSI, HDMI.
+//!
+//! In the order of use: [`find`] says which device is meant, [`choice`] which of its formats costs least, `open` sets it up,
+//! `session` is the thread that waits for its pictures. A camera that was unplugged is looked for every second and
+//! recognised by what it is, wherever it comes back.
+
+pub mod choice;
+pub mod controls;
+mod explain;
+pub mod find;
+pub mod ioctl;
+mod open;
+mod session;
+pub mod survey;
+
+use std::sync::mpsc::sync_channel;
+
+use edgecam_media::Ticks;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::session::{Event, Session};
+use super::{CaptureError, Lost, Sink};
+use crate::config::source::V4l2;
+use crate::run::thread;
+
+/// What the thread may have told that was not heard yet. When it is full the thread waits, and the driver drops pictures,
+/// which its sequence numbers tell.
+const QUEUE: usize = 4;
+
+/// Delivers until `cancel` is called (`Ok`) or the camera fails.
+pub async fn attempt(settings: &V4l2, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
+    let node = find::find(&settings.device, sink.remembered().as_deref())?;
+    let shown = node.path.display().to_string();
+    sink.describe(|camera| {
+        camera.identity = Some(node.identity());
+        camera.device = Some(format!("{} ({})", node.path.display(), node.capability.card));
+    });
+    let (send, mut events) = mpsc::channel(QUEUE);
+    let (alive, stop) = sync_channel(0);
+    let session = Session {
+        settings: settings.clone(),
+        node,
+        clocks: sink.clocks(),
+        idr_requests: sink.idr_requests(),
+        control: sink.encoder(),
+        events: send,
+        stop,
+    };
+    let thread = thread::start("v4l2", move || session.run())
+        .map_err(|error| CaptureError::Unreachable(format!("{shown}: no thread for it: {error}")))?;
+    loop {
+        let event: Option<Event> = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            event = events.recv() => event,
+        };
+        match event {
+            Some(Event::Picture { picture, at }) => sink.deliver(picture, Ticks::from_duration(at.monotonic), at),
+            Some(Event::Lost(lost)) => sink.count_lost(|all| *all = Lost { packets: all.packets, ..lost }),
+            Some(Event::Opened { asked, given, notes }) => {
+                tracing::info!(device = %shown, %asked, %given, "the camera is open");
+                for note in &notes {
+                    tracing::warn!(device = %shown, "{note}");
+                }
+                sink.describe(|camera| (camera.asked, camera.given, camera.notes) = (Some(asked), Some(given), notes));
+            }
+            None => break,
+        }
+    }
+    drop((alive, events));
+    match thread.ended().await {
+        Ok(result) => result,
+        Err(panicked) => Err(CaptureError::Unreachable(format!("{shown}: {panicked}"))),
+    }
+}
