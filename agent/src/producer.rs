@@ -109,7 +109,7 @@ impl Producer {
     /// Looks the stream up. Credentials and permissions that are missing show here.
     pub async fn connect(self, stream: &str) -> Result<Connected, ProducerError> {
         let control = ControlPlane::new(&self.aws).await?;
-        control.target(stream).await?;
+        control.target(stream, edgecam_media::Codec::H264).await?;
         let control = Arc::new(OnceCell::new_with(Some(control)));
         let progress = watch::Sender::default();
         Ok(Connected { source: self.source, aws: self.aws, stream: stream.to_owned(), control, progress })

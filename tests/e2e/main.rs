@@ -7,6 +7,7 @@
 mod acks;
 mod cameras;
 mod cli;
+mod codecs;
 mod commands;
 mod crash;
 mod credentials;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use edgecam_media::assembler::{Assembler, Picture};
 use edgecam_media::mp4::{self, FragmentHead};
 use edgecam_media::nal::{LengthPrefixed, NalUnit};
+use edgecam_media::picture_order::OutputOrder;
 use edgecam_media::rtp::{AllowList, Packetizer, RtpSender, RtpTarget, Settings, rtcp};
 use edgecam_media::{AccessUnit, Codec, ParameterSets, Timestamp, TrackId, annex_b::Splitter, bmff};
 
@@ -42,21 +43,35 @@ pub(crate) fn annex_b(data: &[u8]) {
 /// Pictures hold slices and whole NAL units only, begin with an IDR, and come out the same from Annex B and delimited.
 pub(crate) fn assembler(data: &[u8]) {
     let Some((&piece, stream)) = data.split_first() else { return };
-    let mut assembler = Assembler::default();
+    for codec in [Codec::H264, Codec::H265] {
+        assemble(codec, piece, stream);
+    }
+}
+
+fn assemble(codec: Codec, piece: u8, stream: &[u8]) {
+    let mut assembler = Assembler::new(codec);
     let mut pictures: Vec<Picture> = Vec::new();
     for piece in stream.chunks(usize::from(piece).max(1)) {
         assembler.push_annex_b(piece, (), |picture, ()| pictures.push(picture));
     }
     assembler.finish((), |picture, ()| pictures.push(picture));
     assert!(pictures.first().is_none_or(|picture| picture.is_idr));
-    let mut delimited = Assembler::<()>::default();
+    let mut delimited = Assembler::<()>::new(codec);
+    let mut order = OutputOrder::default();
+    let mut placed = Vec::new();
     for picture in &pictures {
         assert_eq!(picture.is_idr, picture.parameter_sets.is_some());
-        assert!(LengthPrefixed::new(Codec::H264, &picture.data).all(|unit| unit.is_ok()));
+        assert!(LengthPrefixed::new(codec, &picture.data).all(|unit| unit.is_ok()));
+        order.push(picture.clone(), |picture| placed.push(picture));
         if let Some(sets) = &picture.parameter_sets {
             delimited.learn(sets);
         }
     }
+    order.finish(|picture| placed.push(picture));
+    assert!(placed.iter().map(|placed| &placed.picture).eq(&pictures), "in decoding order");
+    let mut shown: Vec<u64> = placed.iter().map(|placed| placed.shown).collect();
+    shown.sort_unstable();
+    assert!(shown.into_iter().eq(0..pictures.len() as u64), "each has a place of its own");
     // Delimited bytes are untrusted too.
     delimited.push_picture(Bytes::copy_from_slice(stream));
 }
@@ -82,17 +97,22 @@ pub(crate) fn length_prefixed(data: &[u8]) {
 
 /// What can be read can be written and read again.
 pub(crate) fn parameter_sets(data: &[u8]) {
-    if let Ok(sets) = ParameterSets::from_avc_configuration(data) {
-        assert_eq!(ParameterSets::from_avc_configuration(sets.configuration()), Ok(sets.clone()));
-        sets.codec_string();
-        mp4::init_segment(&sets, Timestamp::EPOCH);
+    for codec in [Codec::H264, Codec::H265] {
+        let Ok(sets) = ParameterSets::from_configuration(codec, data) else { continue };
+        assert_eq!(ParameterSets::from_configuration(codec, sets.configuration()), Ok(sets.clone()));
+        let head = mp4::init_segment(&sets, Timestamp::EPOCH);
+        assert_eq!(mp4::init(&head).map(|init| init.parameter_sets), Ok(sets));
     }
     if let Some((&at, rest)) = data.split_first() {
         let (sps, pps) = rest.split_at(usize::from(at).min(rest.len()));
         // Any answer will do, as long as there is one.
         drop(ParameterSets::h264(Bytes::copy_from_slice(sps), vec![Bytes::copy_from_slice(pps)]));
-        drop(edgecam_media::parameter_sets::pps_ids(pps));
-        edgecam_media::parameter_sets::slice_pps_id(sps);
+        let [sps, pps] = [sps, pps].map(Bytes::copy_from_slice);
+        drop(ParameterSets::h265(pps.clone(), sps.clone(), vec![pps.clone()]));
+        for codec in [Codec::H264, Codec::H265] {
+            drop(edgecam_media::parameter_sets::pps_ids(codec, &pps));
+            edgecam_media::parameter_sets::slice_pps_id(codec, &sps);
+        }
     }
 }
 

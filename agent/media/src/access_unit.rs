@@ -54,7 +54,8 @@ pub struct AccessUnit {
     pub track: TrackId,
     /// Presentation time. In the order of decoding it goes back only where B-frames do, never past an IDR.
     pub pts: Timestamp,
-    /// Whether decoding can start here. True only when an IDR slice is inside.
+    /// Whether decoding can start here: an IDR picture, in H.265 any IRAP picture. Behind an IRAP picture that was not
+    /// the first of a connection there may be RASL pictures, shown before it; who starts decoding here leaves them out.
     pub is_idr: bool,
     /// NAL units, each with a 4-byte length in front; no parameter sets, delimiters, filler or SEI.
     pub data: Bytes,

@@ -15,8 +15,10 @@ pub mod mkv;
 pub mod mp4;
 pub mod nal;
 pub mod parameter_sets;
+pub mod picture_order;
 pub mod ring;
 pub mod rtp;
+mod slice;
 pub mod timestamp;
 
 pub use access_unit::{AccessUnit, Codec, TrackId};

@@ -13,6 +13,9 @@ pub enum NalKind {
     Slice,
     /// A coded slice of an IDR picture (H.265: of any IRAP picture): decoding can start here.
     IdrSlice,
+    /// A coded slice of a RASL picture (H.265 only): decoded after an IRAP picture, shown before it, and not to be
+    /// decoded where decoding started at that IRAP picture.
+    RaslSlice,
     /// Video parameter set (H.265 only).
     Vps,
     /// Sequence parameter set.
@@ -51,6 +54,16 @@ impl<'a> NalUnit<'a> {
         self.bytes
     }
 
+    /// Whether this is a coded slice of a picture.
+    pub fn is_slice(self) -> bool {
+        matches!(self.kind(), NalKind::Slice | NalKind::IdrSlice | NalKind::RaslSlice)
+    }
+
+    /// Whether this is a parameter set.
+    pub fn is_parameter_set(self) -> bool {
+        matches!(self.kind(), NalKind::Vps | NalKind::Sps | NalKind::Pps)
+    }
+
     /// The class of the unit, from `nal_unit_type`.
     pub fn kind(self) -> NalKind {
         match self.codec {
@@ -66,13 +79,15 @@ impl<'a> NalUnit<'a> {
             },
             Codec::H265 => match (self.bytes[0] >> 1) & 0x3f {
                 16..=21 => NalKind::IdrSlice,
-                0..=9 => NalKind::Slice,
+                0..=7 => NalKind::Slice,
+                8 | 9 => NalKind::RaslSlice,
                 32 => NalKind::Vps,
                 33 => NalKind::Sps,
                 34 => NalKind::Pps,
                 35 => NalKind::Delimiter,
-                36..=38 => NalKind::Filler,
-                39 | 40 => NalKind::Sei,
+                // A suffix SEI (40) stands among the slices of its picture, and is of no use here either.
+                36..=38 | 40 => NalKind::Filler,
+                39 => NalKind::Sei,
                 _ => NalKind::Other,
             },
         }
@@ -166,7 +181,15 @@ mod tests {
             let unit = NalUnit::new(Codec::H264, std::slice::from_ref(&header)).expect("one byte");
             assert_eq!(unit.kind(), kind, "{header:#x}");
         }
-        for (header, kind) in [(0x26, NalKind::IdrSlice), (0x40, NalKind::Vps), (0x02, NalKind::Slice)] {
+        for (header, kind) in [
+            (0x26, NalKind::IdrSlice),
+            (0x2a, NalKind::IdrSlice),
+            (0x40, NalKind::Vps),
+            (0x02, NalKind::Slice),
+            (0x10, NalKind::RaslSlice),
+            (0x4e, NalKind::Sei),
+            (0x50, NalKind::Filler),
+        ] {
             let bytes = [header, 1];
             assert_eq!(NalUnit::new(Codec::H265, &bytes).expect("two bytes").kind(), kind);
         }

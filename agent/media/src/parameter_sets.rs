@@ -1,19 +1,34 @@
-//! SPS and PPS: what a decoder needs before the first picture, and what they tell about the stream.
+//! Parameter sets: what a decoder needs before the first picture, and what they tell about the stream.
+
+mod h265;
+mod hvcc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use h264_reader::nal::sps::SeqParameterSet;
+use h264_reader::nal::sps::{FrameMbsFlags, PicOrderCntType, SeqParameterSet};
 use h264_reader::rbsp::{BitRead, BitReader, ByteReader};
 
 use crate::Codec;
+use crate::slice::{H264Syntax, H265Syntax, h265_pps_id};
 
 /// The parameter sets that a run of pictures refers to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParameterSets {
     codec: Codec,
+    vps: Option<Bytes>,
     sps: Bytes,
     pps: Vec<Bytes>,
     configuration: Bytes,
+    codec_string: String,
     facts: VideoFacts,
+    slices: SliceSyntax,
+}
+
+/// How the heads of slices are to be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum SliceSyntax {
+    H264(H264Syntax),
+    /// One for each PPS.
+    H265(Vec<H265Syntax>),
 }
 
 /// What an SPS says about the pictures.
@@ -23,16 +38,12 @@ pub struct VideoFacts {
     pub width: u32,
     /// Height in pixels after cropping.
     pub height: u32,
-    /// `profile_idc` (66 Baseline, 77 Main, 100 High).
-    pub profile_idc: u8,
-    /// The byte of constraint flags between profile and level.
-    pub constraint_flags: u8,
-    /// `level_idc`: ten times the level.
-    pub level_idc: u8,
     /// Frames in so many seconds, when the VUI says so and the rate is fixed: (frames, seconds).
     pub frame_rate: Option<(u32, u32)>,
     /// Whether pictures may be decoded in another order than they are shown in (B-frames).
     pub reordering: bool,
+    /// Most pictures that may be decoded before a picture and shown after it, 0 to 16.
+    pub max_reorder: u8,
 }
 
 /// Why parameter sets could not be used.
@@ -44,8 +55,11 @@ pub enum ParameterSetError {
     /// The PPS is cut short.
     #[error("the PPS cannot be read")]
     Pps,
-    /// An AVCDecoderConfigurationRecord does not follow ISO/IEC 14496-15 section 5.3.3.
-    #[error("the avcC record cannot be read: {0}")]
+    /// The VPS is cut short, or the SPS refers to another.
+    #[error("the VPS is missing or cannot be read")]
+    Vps,
+    /// A decoder configuration record does not follow ISO/IEC 14496-15 section 5.3.3 or 8.3.3.
+    #[error("the decoder configuration (avcC or hvcC) cannot be read: {0}")]
     Configuration(&'static str),
 }
 
@@ -54,11 +68,42 @@ impl ParameterSets {
     pub fn h264(sps: Bytes, pps: Vec<Bytes>) -> Result<Self, ParameterSetError> {
         let parsed = parse_sps(&sps)?;
         let facts = facts(&sps, &parsed)?;
-        if pps.is_empty() || pps.len() > 255 || pps.iter().any(|p| p.len() > usize::from(u16::MAX)) {
-            return Err(ParameterSetError::Pps);
-        }
+        check_pps(&pps)?;
         let configuration = avc_configuration(&sps, &parsed, &pps);
-        Ok(Self { codec: Codec::H264, sps, pps, configuration, facts })
+        let codec_string = format!("avc1.{:02X}{:02X}{:02X}", sps[1], sps[2], sps[3]);
+        let slices = SliceSyntax::H264(H264Syntax::new(&parsed));
+        Ok(Self { codec: Codec::H264, vps: None, sps, pps, configuration, codec_string, facts, slices })
+    }
+
+    /// From a VPS, an SPS that refers to it and the PPS that go with it, each a NAL unit without start code.
+    pub fn h265(vps: Bytes, sps: Bytes, pps: Vec<Bytes>) -> Result<Self, ParameterSetError> {
+        let parsed = h265::sps(&sps)?;
+        check_pps(&pps)?;
+        if h265::vps_id(&vps) != Some(parsed.vps_id) || vps.len() > usize::from(u16::MAX) {
+            return Err(ParameterSetError::Vps);
+        }
+        let configuration = hvcc::write(&vps, &sps, &parsed, &pps);
+        let codec_string = hvcc::codec_string(&parsed);
+        let slices = pps.iter().filter_map(|pps| h265::pps(pps).ok()).map(|pps| parsed.slice_syntax(pps)).collect();
+        let (facts, slices) = (parsed.facts, SliceSyntax::H265(slices));
+        Ok(Self { codec: Codec::H265, vps: Some(vps), sps, pps, configuration, codec_string, facts, slices })
+    }
+
+    /// From the decoder configuration record of a codec, `avcC` or `hvcC`, as MP4 and Matroska files carry it.
+    pub fn from_configuration(codec: Codec, record: &[u8]) -> Result<Self, ParameterSetError> {
+        match codec {
+            Codec::H264 => Self::from_avc_configuration(record),
+            Codec::H265 => Self::from_hevc_configuration(record),
+        }
+    }
+
+    /// From an HEVCDecoderConfigurationRecord (`hvcC`).
+    pub fn from_hevc_configuration(record: &[u8]) -> Result<Self, ParameterSetError> {
+        let [vps, sps, pps] = hvcc::split(record)?;
+        let missing = ParameterSetError::Configuration("a VPS or SPS is missing");
+        let (Some(vps), Some(sps)) = (vps.first(), sps.first()) else { return Err(missing) };
+        let pps = pps.into_iter().map(Bytes::copy_from_slice).collect();
+        Self::h265(Bytes::copy_from_slice(vps), Bytes::copy_from_slice(sps), pps)
     }
 
     /// From an AVCDecoderConfigurationRecord (`avcC`), as MP4 and Matroska files carry it.
@@ -73,6 +118,11 @@ impl ParameterSets {
         self.codec
     }
 
+    /// All sets in the order a decoder wants them: VPS, SPS, PPS; NAL units without start code.
+    pub fn units(&self) -> impl Iterator<Item = &Bytes> {
+        self.vps.iter().chain(std::iter::once(&self.sps)).chain(&self.pps)
+    }
+
     /// The SPS, a NAL unit without start code.
     pub fn sps(&self) -> &Bytes {
         &self.sps
@@ -83,7 +133,7 @@ impl ParameterSets {
         &self.pps
     }
 
-    /// The decoder configuration record (`avcC`): Matroska's CodecPrivate and the body of MP4's `avcC` box.
+    /// The decoder configuration record: Matroska's CodecPrivate and the body of MP4's `avcC` or `hvcC` box.
     pub fn configuration(&self) -> &Bytes {
         &self.configuration
     }
@@ -93,21 +143,42 @@ impl ParameterSets {
         &self.facts
     }
 
-    /// The codec string of RFC 6381, such as `avc1.42C01F`.
-    pub fn codec_string(&self) -> String {
-        let VideoFacts { profile_idc, constraint_flags, level_idc, .. } = self.facts;
-        format!("avc1.{profile_idc:02X}{constraint_flags:02X}{level_idc:02X}")
+    /// The codec string of RFC 6381, such as `avc1.42C01F` or `hvc1.1.6.L93.B0`.
+    pub fn codec_string(&self) -> &str {
+        &self.codec_string
+    }
+
+    /// How heads of slices are to be read in H.264.
+    pub(crate) fn h264_syntax(&self) -> Option<H264Syntax> {
+        match &self.slices {
+            SliceSyntax::H264(syntax) => Some(*syntax),
+            SliceSyntax::H265(_) => None,
+        }
+    }
+
+    /// How heads of slices that refer to this PPS are to be read in H.265.
+    pub(crate) fn h265_syntax(&self, pps_id: u8) -> Option<H265Syntax> {
+        match &self.slices {
+            SliceSyntax::H264(_) => None,
+            SliceSyntax::H265(syntax) => syntax.iter().find(|syntax| syntax.pps_id == pps_id).copied(),
+        }
     }
 
     /// All sets in Annex B form, for decoders that want them in band.
     pub fn annex_b(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        for unit in std::iter::once(&self.sps).chain(&self.pps) {
+        for unit in self.units() {
             out.extend_from_slice(&[0, 0, 0, 1]);
             out.extend_from_slice(unit);
         }
         out
     }
+}
+
+fn check_pps(pps: &[Bytes]) -> Result<(), ParameterSetError> {
+    let is_writable = |pps: &Bytes| pps.len() <= usize::from(u16::MAX);
+    let fits = (1..=255).contains(&pps.len()) && pps.iter().all(is_writable);
+    if fits { Ok(()) } else { Err(ParameterSetError::Pps) }
 }
 
 /// Borrowed NAL units.
@@ -123,13 +194,13 @@ pub fn split_avc_configuration(record: &[u8]) -> Result<(Units<'_>, Units<'_>), 
         return Err(error("NAL unit lengths are not 4 bytes"));
     }
     let mut rest = rest;
-    let sps = take_units(&mut rest, sps_count & 0x1f)?;
+    let sps = take_units(&mut rest, u16::from(sps_count & 0x1f))?;
     let (&pps_count, mut rest) = rest.split_first().ok_or(error("cut short before the PPS"))?;
-    let pps = take_units(&mut rest, pps_count)?;
+    let pps = take_units(&mut rest, pps_count.into())?;
     Ok((sps, pps))
 }
 
-fn take_units<'a>(rest: &mut &'a [u8], count: u8) -> Result<Units<'a>, ParameterSetError> {
+fn take_units<'a>(rest: &mut &'a [u8], count: u16) -> Result<Units<'a>, ParameterSetError> {
     (0..count)
         .map(|_| {
             let short = ParameterSetError::Configuration("cut short inside a parameter set");
@@ -142,20 +213,38 @@ fn take_units<'a>(rest: &mut &'a [u8], count: u8) -> Result<Units<'a>, Parameter
         .collect()
 }
 
-/// `seq_parameter_set_id` of an SPS.
-pub fn sps_id(sps: &[u8]) -> Result<u8, ParameterSetError> {
-    Ok(parse_sps(sps)?.id().id())
+/// `seq_parameter_set_id` of an SPS, and how heads of slices that refer to it are to be read in H.264.
+pub(crate) fn h264_sps(sps: &[u8]) -> Result<(u8, H264Syntax), ParameterSetError> {
+    let parsed = parse_sps(sps)?;
+    Ok((parsed.id().id(), H264Syntax::new(&parsed)))
 }
 
-/// `pic_parameter_set_id` and `seq_parameter_set_id` of a PPS.
-pub fn pps_ids(pps: &[u8]) -> Result<(u8, u8), ParameterSetError> {
+/// The id of an SPS of H.265, and that of the VPS it refers to.
+pub(crate) fn h265_sps_ids(sps: &[u8]) -> Result<(u8, u8), ParameterSetError> {
+    h265::sps(sps).map(|sps| (sps.id, sps.vps_id))
+}
+
+/// The id of a VPS.
+pub(crate) fn vps_id(vps: &[u8]) -> Option<u8> {
+    h265::vps_id(vps)
+}
+
+/// Its own id and that of its SPS, in a PPS.
+pub fn pps_ids(codec: Codec, pps: &[u8]) -> Result<(u8, u8), ParameterSetError> {
+    if codec == Codec::H265 {
+        return h265::pps(pps).map(|pps| (pps.id, pps.sps_id));
+    }
     let mut bits = BitReader::new(ByteReader::skipping_h264_header(pps));
     let mut id = |name| bits.read_ue(name).ok().and_then(|id| u8::try_from(id).ok()).ok_or(ParameterSetError::Pps);
     Ok((id("pic_parameter_set_id")?, id("seq_parameter_set_id")?))
 }
 
-/// `pic_parameter_set_id` of a coded slice (H.264 section 7.3.3).
-pub fn slice_pps_id(slice: &[u8]) -> Option<u8> {
+/// The id of the PPS that a coded slice refers to, the first of its picture (H.264 section 7.3.3, H.265 section
+/// 7.3.6.1).
+pub fn slice_pps_id(codec: Codec, slice: &[u8]) -> Option<u8> {
+    if codec == Codec::H265 {
+        return h265_pps_id(slice);
+    }
     // first_mb_in_slice, slice_type and the id fit well within this; the rest of the slice is not touched.
     let head = slice.get(..slice.len().min(24))?;
     let mut bits = BitReader::new(ByteReader::skipping_h264_header(head));
@@ -185,12 +274,37 @@ fn facts(sps: &[u8], parsed: &SeqParameterSet) -> Result<VideoFacts, ParameterSe
         plausible.then_some((timing.time_scale, seconds))
     });
     let profile_idc = sps[1];
-    let reordering = match vui.and_then(|vui| vui.bitstream_restrictions.as_ref()) {
-        Some(restrictions) => restrictions.max_num_reorder_frames > 0,
+    let max_reorder = match vui.and_then(|vui| vui.bitstream_restrictions.as_ref()) {
+        Some(restrictions) => restrictions.max_num_reorder_frames.min(16) as u8,
         // Baseline has no B slices; with picture order count type 2 output order is decoding order (8.2.1.3).
-        None => profile_idc != 66 && !matches!(parsed.pic_order_cnt, h264_reader::nal::sps::PicOrderCntType::TypeTwo),
+        None if profile_idc == 66 || matches!(parsed.pic_order_cnt, PicOrderCntType::TypeTwo) => 0,
+        None => max_dpb_frames(sps, parsed),
     };
-    Ok(VideoFacts { width, height, profile_idc, constraint_flags: sps[2], level_idc: sps[3], frame_rate, reordering })
+    Ok(VideoFacts { width, height, frame_rate, reordering: max_reorder > 0, max_reorder })
+}
+
+/// MaxDpbFrames (H.264 section A.3.1): what a decoder may have to hold back where the SPS does not say. 1 to 16.
+fn max_dpb_frames(sps: &[u8], parsed: &SeqParameterSet) -> u8 {
+    // MaxDpbMbs of table A-1.
+    let macroblocks = match sps[3] {
+        ..=10 => 396,
+        11 if sps[2] & 0x10 != 0 => 396,
+        11 => 900,
+        12..=20 => 2376,
+        21 => 4752,
+        22..=30 => 8100,
+        31 => 18_000,
+        32 => 20_480,
+        33..=41 => 32_768,
+        42 => 34_816,
+        43..=50 => 110_400,
+        51 | 52 => 184_320,
+        _ => 696_320,
+    };
+    let interlaced = u64::from(!matches!(parsed.frame_mbs_flags, FrameMbsFlags::Frames));
+    let width = u64::from(parsed.pic_width_in_mbs_minus1) + 1;
+    let height = (u64::from(parsed.pic_height_in_map_units_minus1) + 1) << interlaced;
+    (macroblocks / (width * height).max(1)).clamp(1, 16) as u8
 }
 
 fn avc_configuration(sps: &[u8], parsed: &SeqParameterSet, pps: &[Bytes]) -> Bytes {
@@ -234,7 +348,6 @@ pub(crate) mod tests {
         let sets = ParameterSets::h264(Bytes::from_static(SPS_720P), vec![Bytes::from_static(PPS)]).expect("valid");
         let facts = sets.facts();
         assert_eq!((facts.width, facts.height), (1280, 720));
-        assert_eq!((facts.profile_idc, facts.level_idc), (100, 31));
         assert_eq!(sets.codec_string(), "avc1.64001F");
     }
 
@@ -247,6 +360,35 @@ pub(crate) mod tests {
         }
     }
 
+    /// x265, 320x180 at 15 fps, Main, no B-frames.
+    pub(crate) const HVCC: &[u8] = &[
+        0x01, 0x01, 0x60, 0x00, 0x00, 0x00, 0x90, 0x00, 0x00, 0x00, 0x00, 0x00, 0x3c, 0xf0, 0x00, 0xfc, 0xfd, 0xf8,
+        0xf8, 0x00, 0x00, 0x0f, 0x03, 0xa0, 0x00, 0x01, 0x00, 0x18, 0x40, 0x01, 0x0c, 0x01, 0xff, 0xff, 0x01, 0x60,
+        0x00, 0x00, 0x03, 0x00, 0x90, 0x00, 0x00, 0x03, 0x00, 0x00, 0x03, 0x00, 0x3c, 0xba, 0x02, 0x40, 0xa1, 0x00,
+        0x01, 0x00, 0x29, 0x42, 0x01, 0x01, 0x01, 0x60, 0x00, 0x00, 0x03, 0x00, 0x90, 0x00, 0x00, 0x03, 0x00, 0x00,
+        0x03, 0x00, 0x3c, 0xa0, 0x0a, 0x08, 0x0c, 0x1f, 0x3e, 0x5b, 0xa4, 0xa4, 0xc2, 0xf0, 0x16, 0x80, 0x80, 0x00,
+        0x00, 0x03, 0x00, 0x80, 0x00, 0x00, 0x07, 0x84, 0xa2, 0x00, 0x01, 0x00, 0x06, 0x44, 0x01, 0xc0, 0x73, 0xc1,
+        0x89,
+    ];
+
+    #[test]
+    fn facts_of_an_h265_stream() {
+        let sets = ParameterSets::from_hevc_configuration(HVCC).expect("valid");
+        let facts = sets.facts();
+        assert_eq!((facts.width, facts.height, facts.frame_rate), (320, 180, Some((15, 1))));
+        assert!(!facts.reordering);
+        assert_eq!(sets.codec_string(), "hvc1.1.6.L60.90");
+        let [kinds, expected] = [sets.units().map(|unit| unit[0] >> 1).collect::<Vec<_>>(), vec![32, 33, 34]];
+        assert_eq!(kinds, expected);
+        assert_eq!(ParameterSets::from_hevc_configuration(sets.configuration()), Ok(sets.clone()));
+        for cut in 0..sets.configuration().len() {
+            assert!(ParameterSets::from_hevc_configuration(&sets.configuration()[..cut]).is_err(), "cut at {cut}");
+        }
+        let [vps, sps] = [sets.units().next().expect("a VPS").clone(), sets.sps().clone()];
+        assert_eq!(ParameterSets::h265(sps.clone(), sps, sets.pps().to_vec()), Err(ParameterSetError::Vps));
+        assert!(ParameterSets::h265(vps.clone(), vps, sets.pps().to_vec()).is_err());
+    }
+
     #[test]
     fn rubbish_is_refused() {
         for sps in [&[][..], &[0x67], &[0x67, 100, 0, 31], &[0xff; 40]] {
@@ -255,8 +397,8 @@ pub(crate) mod tests {
                 "{sps:?}"
             );
         }
-        assert_eq!(pps_ids(PPS), Ok((0, 0)));
-        assert_eq!(pps_ids(&[0x68]), Err(ParameterSetError::Pps));
-        assert_eq!(slice_pps_id(&[0x65, 0x88, 0x80]), Some(0));
+        assert_eq!(pps_ids(Codec::H264, PPS), Ok((0, 0)));
+        assert_eq!(pps_ids(Codec::H264, &[0x68]), Err(ParameterSetError::Pps));
+        assert_eq!(slice_pps_id(Codec::H264, &[0x65, 0x88, 0x80]), Some(0));
     }
 }

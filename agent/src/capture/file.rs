@@ -6,7 +6,7 @@
 //! Invariants: pictures come in decoding order; media time is presentation time and goes on through repetitions, so
 //! that a loop cannot be told from a longer file. Deliberately absent: edit lists, and playing faster than real time.
 
-mod h264;
+mod annex_b;
 mod mkv;
 mod mp4;
 mod passes;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgecam_media::assembler::{Assembler, Picture};
-use edgecam_media::{ParameterSets, Ticks};
+use edgecam_media::{Codec, ParameterSets, Ticks};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -52,7 +52,7 @@ pub async fn attempt(settings: &FileSource, sink: &mut Sink, cancel: &Cancellati
 pub(super) struct Playback {
     pub(super) path: PathBuf,
     pub(super) repeat: bool,
-    /// For H.264 in Annex B form, before what the stream says.
+    /// For video in Annex B form, before what the stream says.
     pub(super) frame_rate: Option<f64>,
     /// Whether MP4 and Matroska are taken too.
     pub(super) containers: bool,
@@ -87,7 +87,7 @@ fn read(playback: &Playback, pictures: &mpsc::Sender<(Picture, Times)>) -> Resul
     let mut passes = Passes::default();
     loop {
         let mut reader = Reader::open(playback).map_err(|error| error.at(&playback.path))?;
-        let mut assembler = Assembler::<()>::default();
+        let mut assembler = Assembler::<()>::new(reader.codec());
         if let Some(sets) = reader.parameter_sets() {
             assembler.learn(sets);
         }
@@ -106,7 +106,7 @@ fn read(playback: &Playback, pictures: &mpsc::Sender<(Picture, Times)>) -> Resul
         }
         if !any {
             let shown = playback.path.display();
-            return Err(CaptureError::UnsupportedCodec(format!("{shown} holds no H.264 picture that can be decoded")));
+            return Err(CaptureError::UnsupportedCodec(format!("{shown} holds no picture that can be decoded")));
         }
         if !playback.repeat {
             return Ok(());
@@ -147,7 +147,7 @@ impl FileError {
             Self::Io(error) => path_error::explain(path, &error),
             Self::Damaged(what) => CaptureError::Unreachable(format!("{shown} cannot be read: {what}")),
             Self::Unsupported(what) => CaptureError::UnsupportedCodec(format!(
-                "{shown} holds {what}; the agent takes H.264 in MP4, Matroska or Annex B form. \
+                "{shown} holds {what}; the agent takes H.264 and H.265 in MP4, Matroska or Annex B form. \
                  Convert it with: ffmpeg -i IN -an -c:v libx264 -bf 0 OUT.mp4"
             )),
             Self::NotElementary(content) => content.is_no_elementary_stream(&shown.to_string()),
@@ -164,7 +164,7 @@ impl From<std::io::Error> for FileError {
 enum Reader {
     Mp4(mp4::Reader),
     Mkv(mkv::Reader),
-    H264(h264::Reader),
+    AnnexB(annex_b::Reader),
 }
 
 impl Reader {
@@ -177,7 +177,8 @@ impl Reader {
         let content = sniff::sniff(&head).unwrap_or(Content::Unknown);
         drop(head);
         match content {
-            Content::H264 => Ok(Self::H264(h264::Reader::new(file, playback.frame_rate))),
+            Content::H264 => Ok(Self::AnnexB(annex_b::Reader::new(file, Codec::H264, playback.frame_rate))),
+            Content::H265 => Ok(Self::AnnexB(annex_b::Reader::new(file, Codec::H265, playback.frame_rate))),
             Content::Mp4 if playback.containers => mp4::Reader::open(file).map(Self::Mp4),
             Content::Matroska if playback.containers => mkv::Reader::open(file).map(Self::Mkv),
             other if playback.containers => Err(FileError::Unsupported(other.name().to_owned())),
@@ -185,11 +186,18 @@ impl Reader {
         }
     }
 
+    fn codec(&self) -> Codec {
+        match self {
+            Self::AnnexB(reader) => reader.codec(),
+            other => other.parameter_sets().map_or(Codec::H264, ParameterSets::codec),
+        }
+    }
+
     fn parameter_sets(&self) -> Option<&ParameterSets> {
         match self {
             Self::Mp4(reader) => Some(reader.parameter_sets()),
             Self::Mkv(reader) => Some(reader.parameter_sets()),
-            Self::H264(_) => None,
+            Self::AnnexB(_) => None,
         }
     }
 
@@ -197,7 +205,7 @@ impl Reader {
         match self {
             Self::Mp4(reader) => reader.next(),
             Self::Mkv(reader) => reader.next(),
-            Self::H264(reader) => reader.next(),
+            Self::AnnexB(reader) => reader.next(),
         }
     }
 }
@@ -225,13 +233,20 @@ impl Pacer {
 }
 
 /// The parameter sets of a decoder configuration record, and the size of the length fields that go with it.
-fn configuration(record: &[u8]) -> Result<(ParameterSets, usize), FileError> {
+fn configuration(codec: Codec, record: &[u8]) -> Result<(ParameterSets, usize), FileError> {
     let mut record = record.to_vec();
-    let byte = record.get_mut(4).ok_or_else(|| FileError::Damaged("its avcC record is cut short".to_owned()))?;
+    // lengthSizeMinusOne (ISO/IEC 14496-15 sections 5.3.3.1 and 8.3.3.1).
+    let at = match codec {
+        Codec::H264 => 4,
+        Codec::H265 => 21,
+    };
+    let cut = || FileError::Damaged("its decoder configuration is cut short".to_owned());
+    let byte = record.get_mut(at).ok_or_else(cut)?;
     let length_size = usize::from(*byte & 3) + 1;
     // Samples are converted to 4 bytes, and so is what describes them.
     *byte |= 3;
-    let sets = ParameterSets::from_avc_configuration(&record).map_err(|error| FileError::Damaged(error.to_string()))?;
+    let sets =
+        ParameterSets::from_configuration(codec, &record).map_err(|error| FileError::Damaged(error.to_string()))?;
     Ok((sets, length_size))
 }
 
@@ -295,10 +310,10 @@ mod tests {
         let record =
             |size: u8| [&[1, 0x64, 0, 0x1f, 0xfc | (size - 1), 0xe1, 0, 26][..], &sps, &[1, 0, 6], &pps].concat();
         for size in [1, 2, 4] {
-            let (sets, found) = configuration(&record(size)).expect("valid");
+            let (sets, found) = configuration(Codec::H264, &record(size)).expect("valid");
             assert_eq!((sets.facts().width, found), (1280, usize::from(size)));
         }
-        assert!(configuration(&record(4)[..20]).is_err());
-        assert!(configuration(&[1, 2]).is_err());
+        assert!(configuration(Codec::H264, &record(4)[..20]).is_err());
+        assert!(configuration(Codec::H264, &[1, 2]).is_err());
     }
 }

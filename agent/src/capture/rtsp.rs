@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgecam_media::assembler::Assembler;
-use edgecam_media::{ParameterSets, Ticks};
+use edgecam_media::{Codec, ParameterSets, Ticks};
 use futures_util::StreamExt;
 use retina::client::{
     Credentials, Demuxed, Described, PlayOptions, Session, SessionOptions, SetupOptions, Stream, TcpTransportOptions,
@@ -149,7 +149,7 @@ impl Camera<'_> {
             Ok(described) => described.map_err(|error| self.endpoint.failed(Step::Describe, &error))?,
             Err(_) => return Err(self.silent().await),
         };
-        let stream = self.choose(session.streams())?;
+        let (stream, codec) = self.choose(session.streams())?;
         let transport = self.set_up(&mut session, stream).await?;
         let clock_rate = session.streams()[stream].clock_rate_hz();
         let playing = timeout(limit, session.play(PlayOptions::default()))
@@ -157,8 +157,8 @@ impl Camera<'_> {
             .map_err(|_| self.endpoint.silent_server(Step::Play, limit))?
             .and_then(Session::demuxed)
             .map_err(|error| self.endpoint.failed(Step::Play, &error))?;
-        info!(camera = %self.endpoint, ?transport, "playing");
-        Ok(Playing { frames: playing, stream, transport, clock_rate })
+        info!(camera = %self.endpoint, ?transport, codec = codec.name(), "playing");
+        Ok(Playing { frames: playing, stream, codec, transport, clock_rate })
     }
 
     /// No answer in time: is it the host or the server in it?
@@ -172,13 +172,16 @@ impl Camera<'_> {
         }
     }
 
-    /// The first H.264 stream.
-    fn choose(&self, streams: &[Stream]) -> Result<usize, CaptureError> {
+    /// The first H.264 stream, else the first H.265 stream.
+    fn choose(&self, streams: &[Stream]) -> Result<(usize, Codec), CaptureError> {
         let video = || streams.iter().enumerate().filter(|(_, stream)| stream.media() == "video");
         let first = video().map(|(_, stream)| stream.encoding_name()).next();
-        video()
-            .find(|(_, stream)| stream.encoding_name() == "h264")
-            .map(|(index, _)| index)
+        [("h264", Codec::H264), ("h265", Codec::H265)]
+            .into_iter()
+            .find_map(|(name, codec)| {
+                let (index, _) = video().find(|(_, stream)| stream.encoding_name() == name)?;
+                Some((index, codec))
+            })
             .ok_or_else(|| CaptureError::UnsupportedCodec(format!("{} sends {}", self.endpoint, unsupported(first))))
     }
 
@@ -208,7 +211,7 @@ impl Camera<'_> {
         let limit = self.settings.frame_timeout;
         let mut receiver = Receiver {
             camera: self,
-            assembler: Assembler::default(),
+            assembler: Assembler::new(playing.codec),
             continuity: Continuity::default(),
             idr_watch: IdrWatch::new(sink.now().monotonic),
             clock_rate: playing.clock_rate,
@@ -241,6 +244,7 @@ impl Camera<'_> {
 struct Playing {
     frames: Demuxed,
     stream: usize,
+    codec: Codec,
     transport: RtspTransport,
     clock_rate: u32,
 }
@@ -258,7 +262,7 @@ impl Receiver<'_> {
     /// Retina takes the parameter sets out of the stream, and knows those of the SDP.
     fn learn(&mut self, playing: &Playing) {
         if let Some(ParametersRef::Video(video)) = playing.frames.streams()[playing.stream].parameters() {
-            match ParameterSets::from_avc_configuration(video.extra_data()) {
+            match ParameterSets::from_configuration(playing.codec, video.extra_data()) {
                 Ok(sets) => self.assembler.learn(&sets),
                 Err(error) => warn!(camera = %self.camera.endpoint, %error, "parameter sets that cannot be used"),
             }
@@ -288,21 +292,16 @@ impl Receiver<'_> {
     }
 }
 
-/// What a camera sends instead of H.264, and what to do about it.
+/// What a camera sends instead of H.264 or H.265, and what to do about it.
 fn unsupported(encoding: Option<&str>) -> String {
     let other = "set the encoding of this stream to H.264 in the camera, or use the URL of another of its streams";
     match encoding {
         None => "no video: is this the URL of its audio, or is the video input off?".to_owned(),
-        Some("h265") => {
-            "H.265 (HEVC), and the agent takes H.264: set the encoding of this stream to H.264 in the camera (under \
-             'Video', sometimes with \"H.265+\" to be switched off), or use its sub-stream, which often is H.264"
-                .to_owned()
-        }
-        Some("jpeg") => format!("MJPEG, and the agent takes H.264: {other}"),
-        Some("mp4v-es") => format!("MPEG-4 Visual, and the agent takes H.264: {other}"),
+        Some("jpeg") => format!("MJPEG, and the agent takes H.264 and H.265: {other}"),
+        Some("mp4v-es") => format!("MPEG-4 Visual, and the agent takes H.264 and H.265: {other}"),
         Some(name) => {
             let name: String = name.chars().filter(char::is_ascii_graphic).take(40).collect();
-            format!("video in the encoding '{name}', and the agent takes H.264: {other}")
+            format!("video in the encoding '{name}', and the agent takes H.264 and H.265: {other}")
         }
     }
 }
@@ -313,13 +312,9 @@ mod tests {
 
     #[test]
     fn unsupported_encodings_are_named() {
-        for (encoding, says) in [
-            (Some("h265"), "HEVC"),
-            (Some("jpeg"), "MJPEG"),
-            (Some("vp8"), "'vp8'"),
-            (Some("x\ny"), "'xy'"),
-            (None, "no video"),
-        ] {
+        for (encoding, says) in
+            [(Some("jpeg"), "MJPEG"), (Some("vp8"), "'vp8'"), (Some("x\ny"), "'xy'"), (None, "no video")]
+        {
             assert!(unsupported(encoding).contains(says), "{encoding:?}");
         }
     }

@@ -3,6 +3,8 @@
 //! Deliberately absent: parsing. One look says which reader to use, or what to tell a person who pointed the agent at
 //! something it cannot take.
 
+use edgecam_media::Codec;
+
 use super::CaptureError;
 
 /// A stream that has not shown what it is within this many bytes is nothing the agent knows. The largest thing that may
@@ -37,20 +39,29 @@ pub(super) enum Content {
 }
 
 impl Content {
+    /// The codec of an elementary stream.
+    pub(super) fn codec(self) -> Option<Codec> {
+        match self {
+            Self::H264 => Some(Codec::H264),
+            Self::H265 => Some(Codec::H265),
+            _ => None,
+        }
+    }
+
     /// What a person calls it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::H264 => "an H.264 byte stream",
             Self::Mp4 => "an MP4 file",
             Self::Matroska => "a Matroska file",
-            Self::H265 => "H.265 (HEVC) video",
+            Self::H265 => "an H.265 byte stream",
             Self::Jpeg => "JPEG pictures (MJPEG)",
             Self::TransportStream => "an MPEG transport stream",
             Self::OlderMpeg => "MPEG-2 or MPEG-4 Visual video, or an MPEG program stream",
             Self::Riff => "an AVI or other RIFF file",
             Self::Flv => "a Flash video file",
             Self::Unknown => "no known video format",
-            Self::NoStartCode => "no known format: its first 256 KiB hold no H.264 start code",
+            Self::NoStartCode => "no known format: its first 256 KiB hold no start code of H.264 or H.265",
         }
     }
 
@@ -58,12 +69,14 @@ impl Content {
     pub(super) fn is_no_elementary_stream(self, input: &str) -> CaptureError {
         let advice = match self {
             Self::Mp4 | Self::Matroska => ": use a source of the type 'file'",
-            Self::H265 | Self::Jpeg | Self::OlderMpeg => ": set its encoder to H.264, or take its H.264 channel",
+            Self::Jpeg | Self::OlderMpeg => ": set its encoder to H.264, or take its H.264 channel",
             Self::TransportStream | Self::Riff | Self::Flv => ": let its writer send H.264 without a container",
-            Self::H264 | Self::Unknown | Self::NoStartCode => "",
+            Self::H264 | Self::H265 | Self::Unknown | Self::NoStartCode => "",
         };
         let name = self.name();
-        CaptureError::UnsupportedCodec(format!("{input} gives {name}; it must give H.264 in Annex B form{advice}"))
+        CaptureError::UnsupportedCodec(format!(
+            "{input} gives {name}; it must give H.264 or H.265 in Annex B form{advice}"
+        ))
     }
 }
 

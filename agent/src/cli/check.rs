@@ -225,7 +225,7 @@ async fn aws(findings: &mut Findings, config: &Config) {
     let mut hosts = std::collections::BTreeSet::new();
     for upload in config.cameras.iter().filter_map(|camera| camera.upload.as_ref()) {
         let what = format!("stream {}", upload.stream);
-        match control.target(&upload.stream).await {
+        match control.target(&upload.stream, edgecam_media::Codec::H264).await {
             Ok(target) => {
                 let retention = if target.has_retention { "" } else { ", keeps nothing (retention 0)" };
                 findings.ok(what, format!("active{retention}, media to {}", target.host));

@@ -96,9 +96,9 @@ pub(crate) struct Camera {
     pub(crate) enabled: bool,
     /// Source: an RTSP server, such as an IP camera or an NVR.
     pub(crate) rtsp: Option<Rtsp>,
-    /// Source: raw H.264 from a FIFO, a file or standard input.
+    /// Source: raw H.264 or H.265 from a FIFO, a file or standard input.
     pub(crate) elementary_stream: Option<ElementaryStream>,
-    /// Source: an MP4, Matroska or H.264 file, played in real time.
+    /// Source: an MP4, Matroska or raw H.264 or H.265 file, played in real time.
     pub(crate) file: Option<FileSource>,
     /// Source: a drawn scene, encoded on the device.
     pub(crate) test_pattern: Option<TestPattern>,
@@ -146,7 +146,7 @@ pub(crate) struct Rtsp {
     pub(crate) frame_timeout: Option<Span>,
 }
 
-/// Raw H.264 (Annex B).
+/// Raw H.264 or H.265 (Annex B).
 #[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ElementaryStream {
@@ -165,12 +165,12 @@ pub(crate) struct ElementaryStream {
 #[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileSource {
-    /// MP4, Matroska or H.264 in Annex B form.
+    /// MP4, Matroska, or H.264 or H.265 in Annex B form.
     pub(crate) path: PathBuf,
     /// Start again at the end. Default: true.
     #[serde(default = "yes", rename = "loop")]
     pub(crate) repeat: bool,
-    /// Frames a second, for H.264 that does not say.
+    /// Frames a second, for raw video that does not say.
     pub(crate) frame_rate: Option<f64>,
 }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use edgecam_media::Codec;
 use edgecam_media::rtp::{RtpTarget, Settings};
 use serde_json::json;
 
@@ -75,6 +76,13 @@ pub async fn play(shared: &web::Shared, camera: &str, play: &Play) -> Result<Pla
     let Some(limits) = agent.config().honeycomb.as_ref().map(|honeycomb| &honeycomb.live) else {
         return rejected("nothing may be sent to anywhere: set honeycomb.allow in the config");
     };
+    let codec = handle.footage.status().parameter_sets.map_or(Codec::H264, |sets| sets.codec());
+    if codec != Codec::H264 {
+        let codec = codec.name();
+        return rejected(format!(
+            "`{camera}` sends {codec}, and live view by RTP takes H.264: set the camera to H.264"
+        ));
+    }
     let target = RtpTarget::parse(&play.sdp, &limits.allow).or_else(|error| rejected(error.to_string()))?;
     let settings = settings(&target, limits, play.bitrate);
     let source = source(&handle, settings.bitrate.0);

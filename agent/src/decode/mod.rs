@@ -1,6 +1,6 @@
 //! Decoding, only for what is going to be looked at (a snapshot, a detection) or comes as JPEG and has to be encoded.
 //!
-//! OpenH264 again: Baseline to High, progressive, 8 bit. Synchronous; it runs on blocking threads.
+//! OpenH264 again: Baseline to High, progressive, 8 bit. Deliberately absent: H.265, which says so. Synchronous; it runs on blocking threads.
 
 pub mod jpeg;
 pub mod mjpeg;
@@ -33,6 +33,13 @@ impl Decoder {
 
     /// Decodes one access unit; `sets` are what its GOP refers to. `None`: it shows with a later one.
     pub fn decode(&mut self, unit: &AccessUnit, sets: &ParameterSets) -> Result<Option<DecodedYUV<'_>>, DecodeError> {
+        if sets.codec() != Codec::H264 {
+            let codec = sets.codec().name();
+            return Err(DecodeError(format!(
+                "it is {codec}, and the agent only decodes H.264; set the camera, or its \
+                 second stream, to H.264"
+            )));
+        }
         self.annex_b.clear();
         if unit.is_idr {
             self.annex_b.extend_from_slice(&sets.annex_b());

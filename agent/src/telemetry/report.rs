@@ -278,7 +278,7 @@ pub fn stream(camera: &CameraHandle) -> StreamReport {
         let facts = sets.facts();
         let rate = |(frames, seconds): (u32, u32)| f64::from(frames) / f64::from(seconds);
         let frame_rate = facts.frame_rate.map(rate);
-        VideoReport { codec: sets.codec_string(), width: facts.width, height: facts.height, frame_rate }
+        VideoReport { codec: sets.codec_string().to_owned(), width: facts.width, height: facts.height, frame_rate }
     });
     let archive = log.archive.as_ref().map(|archive| {
         let (recorder_status, details) = match &archive.recorder {

@@ -22,6 +22,7 @@ use aws_sdk_kinesisvideo::error::{DisplayErrorContext, ProvideErrorMetadata, Sdk
 use aws_sdk_kinesisvideo::types::{ApiName, Status};
 use aws_smithy_http_client::{Builder, tls};
 use edgecam_kvs::{Fault, FaultClass};
+use edgecam_media::Codec;
 use tokio::sync::Mutex;
 
 use super::tls::ca_bundle;
@@ -193,8 +194,8 @@ impl ControlPlane {
         *self.cached.lock().await = None;
     }
 
-    /// Looks a stream up, makes it if that is allowed, and asks for its data endpoint.
-    pub async fn target(&self, stream: &str) -> Result<Target, Fault> {
+    /// Looks a stream up, makes it for video in `codec` if that is allowed, and asks for its data endpoint.
+    pub async fn target(&self, stream: &str, codec: Codec) -> Result<Target, Fault> {
         let has_retention = match self.client.describe_stream().stream_name(stream).send().await {
             Ok(output) => {
                 let info = output.stream_info;
@@ -206,7 +207,7 @@ impl ControlPlane {
                 }
                 info.and_then(|info| info.data_retention_in_hours).unwrap_or(0) > 0
             }
-            Err(error) if error.code() == Some("ResourceNotFoundException") => self.create(stream).await?,
+            Err(error) if error.code() == Some("ResourceNotFoundException") => self.create(stream, codec).await?,
             Err(error) => return Err(fault("DescribeStream", stream, &error)),
         };
         let request = self.client.get_data_endpoint().stream_name(stream).api_name(ApiName::PutMedia);
@@ -222,14 +223,17 @@ impl ControlPlane {
         Ok(Target { host, port: url.port().unwrap_or(443), has_retention })
     }
 
-    async fn create(&self, stream: &str) -> Result<bool, Fault> {
+    async fn create(&self, stream: &str, codec: Codec) -> Result<bool, Fault> {
         let Some(hours) = self.create_streams else {
             let advice = "create it, or allow the agent to with aws.create_streams: true";
             let text = format!("stream `{stream}` does not exist in {}: {advice}", self.region);
             return Err(Fault::new(FaultClass::NotFound, text));
         };
         let hours_setting = i32::try_from(hours).unwrap_or(i32::MAX);
-        let request = self.client.create_stream().stream_name(stream).media_type("video/h264");
+        let request = self.client.create_stream().stream_name(stream).media_type(match codec {
+            Codec::H264 => "video/h264",
+            Codec::H265 => "video/h265",
+        });
         match request.data_retention_in_hours(hours_setting).send().await {
             Ok(_) => {
                 tracing::info!(stream, retention_hours = hours, "stream created");

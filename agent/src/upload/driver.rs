@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use edgecam_kvs::{Action, Delivery, Fault, FaultClass, PutMedia, Report, SessionId, Settings};
 use edgecam_media::ring::Position;
-use edgecam_media::{AccessUnit, Ticks, Timestamp};
+use edgecam_media::{AccessUnit, Codec, Ticks, Timestamp};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -384,9 +384,10 @@ async fn connect(
     start: Timestamp,
 ) -> Result<Connected, Fault> {
     let control = upload.control.get_or_try_init(|| ControlPlane::new(&upload.aws)).await?;
+    let codec = upload.footage.status().parameter_sets.map_or(Codec::H264, |sets| sets.codec());
     let target = match usable {
         Some(target) => target,
-        None => match control.target(&upload.stream).await {
+        None => match control.target(&upload.stream, codec).await {
             Ok(target) => target,
             // The data endpoint may well work while the control plane cannot be reached.
             Err(fault) if matches!(fault.class, FaultClass::Network | FaultClass::Service | FaultClass::Throttled) => {

@@ -15,24 +15,27 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub(crate) struct Clip {
     pub(crate) seconds: u32,
     pub(crate) b_frames: bool,
+    /// H.265 instead of H.264.
+    pub(crate) h265: bool,
     /// Noise instead of a drawing, with so many bits a second.
     pub(crate) noise: Option<u32>,
-    /// End of its name: mp4, mkv, h264.
+    /// End of its name: mp4, mov, mkv, h264, h265.
     pub(crate) container: &'static str,
 }
 
 impl Clip {
     pub(crate) fn new(seconds: u32) -> Self {
-        Self { seconds, b_frames: false, noise: None, container: "mp4" }
+        Self { seconds, b_frames: false, h265: false, noise: None, container: "mp4" }
     }
 
     /// Its file, made at first use and kept for the next run.
     pub(crate) async fn file(self) -> PathBuf {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let Self { seconds, b_frames, noise, container } = self;
+        let Self { seconds, b_frames, h265, noise, container } = self;
         let b = if b_frames { "2" } else { "0" };
+        let codec = if h265 { "libx265" } else { "libx264" };
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let path = directory.join(format!("clip-{seconds}s-bf{b}-{}.{container}", noise.unwrap_or(0)));
+        let path = directory.join(format!("clip-{seconds}s-{codec}-bf{b}-{}.{container}", noise.unwrap_or(0)));
         if path.exists() {
             return path;
         }
@@ -42,14 +45,15 @@ impl Clip {
         let unique = format!("making-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let made = directory.join(format!("{unique}.{container}"));
         let (length, file) = (seconds.to_string(), made.to_string_lossy());
-        let mut arguments = vec!["-v", "error", "-y", "-f", "lavfi", "-i", &input, "-t", &length, "-c:v", "libx264"];
+        let mut arguments = vec!["-v", "error", "-y", "-f", "lavfi", "-i", &input, "-t", &length, "-c:v", codec];
         arguments.extend(["-preset", "ultrafast", "-bf", b, "-b:v", &rate, "-maxrate", &rate, "-bufsize", &rate]);
-        arguments.extend([
-            "-x264-params",
-            "keyint=15:min-keyint=15:scenecut=0:repeat-headers=1",
-            "-pix_fmt",
-            "yuv420p",
-        ]);
+        let gop = "keyint=15:min-keyint=15:scenecut=0:repeat-headers=1";
+        // x265 writes to standard error, and its GOPs are open unless it is told otherwise: here they are.
+        let gop = if h265 { format!("log-level=none:{gop}") } else { gop.to_owned() };
+        arguments.extend([if h265 { "-x265-params" } else { "-x264-params" }, &gop, "-pix_fmt", "yuv420p"]);
+        if h265 && matches!(container, "mp4" | "mov") {
+            arguments.extend(["-tag:v", "hvc1"]);
+        }
         arguments.push(&file);
         tool("ffmpeg", &arguments).await;
         std::fs::rename(&made, &path).expect("the clip has its name");

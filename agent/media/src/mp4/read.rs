@@ -1,7 +1,7 @@
 //! Reads back what [`super::write`] writes, and no more: other people's files go through a demuxer.
 
 use crate::bmff::{BoxHeader, Fields, boxes, find};
-use crate::{ParameterSets, Ticks, Timestamp};
+use crate::{Codec, ParameterSets, Ticks, Timestamp};
 
 use super::{RandomAccessEntry, from_ntp};
 
@@ -43,9 +43,16 @@ pub fn init(bytes: &[u8]) -> Result<Init, ScanError> {
         path = find(path, kind).ok_or(damaged("moov lacks a video track"))?;
     }
     let entries = find(path, b"stsd").and_then(|stsd| stsd.get(8..)).ok_or(damaged("no sample description"))?;
-    let avc1 = find(entries, b"avc1").and_then(|avc1| avc1.get(78..)).ok_or(damaged("the track is not avc1"))?;
-    let record = find(avc1, b"avcC").ok_or(damaged("avc1 lacks avcC"))?;
-    let parameter_sets = ParameterSets::from_avc_configuration(record).map_err(|_| damaged("avcC cannot be read"))?;
+    let (kind, entry) = boxes(entries).next().ok_or(damaged("no sample description"))?;
+    let (codec, record) = match &kind {
+        b"avc1" => (Codec::H264, b"avcC"),
+        b"hvc1" => (Codec::H265, b"hvcC"),
+        _ => return Err(damaged("the track is neither avc1 nor hvc1")),
+    };
+    let record = entry.get(78..).and_then(|entry| find(entry, record));
+    let record = record.ok_or(damaged("the sample entry lacks avcC or hvcC"))?;
+    let parameter_sets = ParameterSets::from_configuration(codec, record);
+    let parameter_sets = parameter_sets.map_err(|_| damaged("avcC or hvcC cannot be read"))?;
     Ok(Init { parameter_sets, size: ftyp.size + moov.size })
 }
 

@@ -1,7 +1,7 @@
 //! Writes headers; sample bytes go straight from the access units to the file.
 
-use crate::bmff::{BoxWriter, HEADER_SIZE};
-use crate::{AccessUnit, ParameterSets, Ticks, Timestamp};
+use crate::bmff::{BoxType, BoxWriter, HEADER_SIZE};
+use crate::{AccessUnit, Codec, ParameterSets, Ticks, Timestamp};
 
 use super::to_ntp;
 
@@ -28,7 +28,8 @@ pub fn init_segment(sets: &ParameterSets, start: Timestamp) -> Vec<u8> {
     w.boxed(b"ftyp", |w| {
         w.bytes(b"iso6");
         w.u32(0);
-        w.bytes(b"iso6isommp41avc1");
+        w.bytes(b"iso6isommp41");
+        w.bytes(sample_entry(sets.codec()).0);
     });
     w.boxed(b"moov", |w| {
         w.full(b"mvhd", 1, 0, |w| {
@@ -67,6 +68,14 @@ pub fn init_segment(sets: &ParameterSets, start: Timestamp) -> Vec<u8> {
     w.finish()
 }
 
+/// The sample entry of a codec whose parameter sets are in its record (ISO/IEC 14496-15 sections 5.4.2, 8.4.1).
+fn sample_entry(codec: Codec) -> (&'static BoxType, &'static BoxType) {
+    match codec {
+        Codec::H264 => (b"avc1", b"avcC"),
+        Codec::H265 => (b"hvc1", b"hvcC"),
+    }
+}
+
 fn media(w: &mut BoxWriter, sets: &ParameterSets, created: u64, width: u16, height: u16) {
     w.full(b"mdhd", 1, 0, |w| {
         w.u64(created);
@@ -93,7 +102,8 @@ fn media(w: &mut BoxWriter, sets: &ParameterSets, created: u64, width: u16, heig
         w.boxed(b"stbl", |w| {
             w.full(b"stsd", 0, 0, |w| {
                 w.u32(1);
-                w.boxed(b"avc1", |w| {
+                let (entry, record) = sample_entry(sets.codec());
+                w.boxed(entry, |w| {
                     w.zeros(6);
                     w.u16(1);
                     w.zeros(16);
@@ -106,7 +116,7 @@ fn media(w: &mut BoxWriter, sets: &ParameterSets, created: u64, width: u16, heig
                     w.zeros(32);
                     w.u16(0x18);
                     w.u16(0xffff);
-                    w.boxed(b"avcC", |w| w.bytes(sets.configuration()));
+                    w.boxed(record, |w| w.bytes(sets.configuration()));
                 });
             });
             for table in [b"stts", b"stsc", b"stco"] {

@@ -107,7 +107,7 @@ impl Packetizer {
         timestamp: u32,
         mut out: impl FnMut(Packet),
     ) -> bool {
-        let in_band = std::iter::once(sets.sps()).chain(sets.pps()).filter(|_| unit.is_idr).cloned().map(Some);
+        let in_band = sets.units().filter(|_| unit.is_idr).cloned().map(Some);
         let slices = LengthPrefixed::new(Codec::H264, &unit.data)
             .map(|slice| slice.ok().map(|slice| unit.data.slice_ref(slice.bytes())));
         let mut is_well_formed = true;

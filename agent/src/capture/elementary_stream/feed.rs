@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::Observed;
 use super::stale::StaleFilter;
 use crate::capture::idr_watch::IdrWatch;
-use crate::capture::sniff::{self, Content};
+use crate::capture::sniff;
 use crate::capture::{CaptureError, Sink};
 use crate::config::source::ElementaryStream;
 
@@ -85,7 +85,7 @@ impl Feed {
             at.monotonic,
             self.frame_duration().map_or(ASSUMED_FRAME, Ticks::to_duration),
         );
-        self.recognise(bytes)?;
+        self.recognise(bytes, at, sink)?;
         self.assemble(at, sink, |assembler, out| assembler.push_annex_b(bytes, at, out));
         let losses = self.assembler.losses();
         if losses != self.losses {
@@ -137,17 +137,20 @@ impl Feed {
         sink.count_lost(|lost| lost.stale += stale_pictures);
     }
 
-    fn recognise(&mut self, bytes: &[u8]) -> Result<(), CaptureError> {
+    /// Until the stream has told what it is, it is taken for H.264.
+    fn recognise(&mut self, bytes: &[u8], at: Arrival, sink: &mut Sink) -> Result<(), CaptureError> {
         let Some(head) = &mut self.head else { return Ok(()) };
+        let before = head.len();
         let room = sniff::LIMIT.saturating_sub(head.len());
         head.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        match sniff::sniff(head) {
-            None => Ok(()),
-            Some(Content::H264) => {
-                self.head = None;
-                Ok(())
-            }
-            Some(other) => Err(other.is_no_elementary_stream(&self.name)),
+        let Some(content) = sniff::sniff(head) else { return Ok(()) };
+        let codec = content.codec().ok_or_else(|| content.is_no_elementary_stream(&self.name))?;
+        let head = self.head.take().unwrap_or_default();
+        if codec != self.assembler.codec() {
+            self.assembler = Assembler::new(codec);
+            self.losses = Losses::default();
+            self.assemble(at, sink, |assembler, out| assembler.push_annex_b(&head[..before], at, out));
         }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! H.264 in Matroska.
+//! H.264 and H.265 in Matroska.
 //!
 //! Blocks carry presentation times only. Where pictures are reordered, decoding times follow from them: a picture that
 //! is shown later than all before it is needed when the latest of those is shown, and any other when it is shown.
@@ -12,7 +12,7 @@ use matroska_demuxer::{ContentCompAlgo, ContentEncodingValue, DemuxError, Frame,
 
 use super::{Data, FileError, MAX_SAMPLE, Sample, Times, configuration, with_four_byte_lengths};
 
-/// Reads the blocks of the first H.264 track.
+/// Reads the blocks of the first H.264 or H.265 track.
 pub(super) struct Reader {
     demuxer: MatroskaFile<BufReader<File>>,
     frame: Frame,
@@ -31,16 +31,17 @@ impl Reader {
     pub(super) fn open(file: File) -> Result<Self, FileError> {
         let demuxer = MatroskaFile::open(BufReader::with_capacity(64 << 10, file)).map_err(damaged)?;
         let video = || demuxer.tracks().iter().filter(|track| track.track_type() == TrackType::Video);
-        let Some(track) = video().find(|track| track.codec_id() == Codec::H264.matroska_id()) else {
+        let codec =
+            |track: &TrackEntry| [Codec::H264, Codec::H265].into_iter().find(|c| c.matroska_id() == track.codec_id());
+        let Some((track, codec)) = video().find_map(|track| Some((track, codec(track)?))) else {
             return Err(FileError::Unsupported(match video().next().map(TrackEntry::codec_id) {
-                Some("V_MPEGH/ISO/HEVC") => "H.265 (HEVC) video".to_owned(),
                 Some(id) => format!("video in the codec {}", printable(id)),
                 None => "no video".to_owned(),
             }));
         };
         let private = track.codec_private();
         let private = private.ok_or_else(|| FileError::Damaged("its video track has no CodecPrivate".to_owned()))?;
-        let (sets, length_size) = configuration(private)?;
+        let (sets, length_size) = configuration(codec, private)?;
         let stripped = stripped_header(track)?;
         let decoding = DecodingOrder { reordered: sets.facts().reordering, ..DecodingOrder::default() };
         Ok(Self {

@@ -1,4 +1,4 @@
-//! H.264 in MP4 and MOV, fragmented or not.
+//! H.264 and H.265 in MP4 and MOV, fragmented or not.
 //!
 //! The boxes are parsed by `re_mp4`, which keeps them all; only the table of samples is kept from it. Sample data is
 //! read when its turn comes.
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 
-use edgecam_media::{ParameterSets, Ticks};
+use edgecam_media::{Codec, ParameterSets, Ticks};
 use re_mp4::{Mp4, StsdBoxContent, TrackKind};
 
 use super::{Data, FileError, MAX_SAMPLE, Sample, Times, configuration, with_four_byte_lengths};
@@ -22,7 +22,7 @@ struct Entry {
     composition_offset: i32,
 }
 
-/// Reads the samples of the first H.264 track.
+/// Reads the samples of the first H.264 or H.265 track.
 pub(super) struct Reader {
     file: File,
     entries: std::vec::IntoIter<Entry>,
@@ -37,8 +37,9 @@ impl Reader {
         let mp4 = Mp4::read(BufReader::new(&file), size).map_err(damaged)?;
         let video = || mp4.tracks().values().filter(|track| track.kind == Some(TrackKind::Video));
         let description = |track: &re_mp4::Track| &track.trak(&mp4).mdia.minf.stbl.stsd.contents;
-        let Some((track, avc1)) = video().find_map(|track| match description(track) {
-            StsdBoxContent::Avc1(avc1) => Some((track, avc1)),
+        let Some((track, codec, record)) = video().find_map(|track| match description(track) {
+            StsdBoxContent::Avc1(avc1) => Some((track, Codec::H264, &avc1.avcc.raw)),
+            StsdBoxContent::Hvc1(hvc1) | StsdBoxContent::Hev1(hvc1) => Some((track, Codec::H265, &hvc1.hvcc.raw)),
             _ => None,
         }) else {
             return Err(FileError::Unsupported(match video().next() {
@@ -46,7 +47,7 @@ impl Reader {
                 None => "no video that is known".to_owned(),
             }));
         };
-        let (sets, length_size) = configuration(&avc1.avcc.raw)?;
+        let (sets, length_size) = configuration(codec, record)?;
         let entries: Vec<Entry> = track.samples.iter().map(entry).collect::<Result<_, _>>()?;
         let timescale = u32::try_from(track.timescale).ok().filter(|&scale| scale > 0);
         let timescale = timescale.ok_or_else(|| FileError::Damaged("its track has no timescale".to_owned()))?;
@@ -91,7 +92,6 @@ fn entry(sample: &re_mp4::Sample) -> Result<Entry, FileError> {
 
 fn codec_name(description: &StsdBoxContent) -> &'static str {
     match description {
-        StsdBoxContent::Hvc1(_) | StsdBoxContent::Hev1(_) => "H.265 (HEVC) video",
         StsdBoxContent::Av01(_) => "AV1 video",
         StsdBoxContent::Vp08(_) => "VP8 video",
         StsdBoxContent::Vp09(_) => "VP9 video",

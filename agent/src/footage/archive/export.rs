@@ -6,7 +6,7 @@ use std::path::Path;
 
 use edgecam_media::nal::LengthPrefixed;
 use edgecam_media::ring::Position;
-use edgecam_media::{AccessUnit, Codec, Ticks, Timestamp};
+use edgecam_media::{AccessUnit, Ticks, Timestamp};
 
 use super::scan::{self, At};
 use super::segment::SegmentWriter;
@@ -120,7 +120,7 @@ pub fn verify(segment: &Segment) -> io::Result<Summary> {
         for sample in &fragment.samples {
             let (data, after) = rest.split_at(sample.size as usize);
             rest = after;
-            if LengthPrefixed::new(Codec::H264, data).any(|unit| unit.is_err()) {
+            if LengthPrefixed::new(init.parameter_sets.codec(), data).any(|unit| unit.is_err()) {
                 summary.problem = problem(format!("picture {} is damaged", summary.frames));
             }
             summary.frames += 1;

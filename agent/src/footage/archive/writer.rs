@@ -45,7 +45,9 @@ impl Writer {
         };
         if !continues {
             self.finish()?;
-            self.begin(at, first)?;
+            // RASL pictures behind the first are shown before it.
+            let start = units.iter().map(|unit| unit.pts).fold(first.pts, Timestamp::min);
+            self.begin(at, first, start)?;
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         open.append(units, next)?;
@@ -94,14 +96,14 @@ impl Writer {
         open.span(pts) >= Ticks::from_duration(self.rotation.duration) || open.bytes() >= self.rotation.bytes
     }
 
-    fn begin(&mut self, at: Position, first: &AccessUnit) -> io::Result<()> {
+    fn begin(&mut self, at: Position, first: &AccessUnit, start: Timestamp) -> io::Result<()> {
         let Some(sets) = first.parameter_sets.clone() else {
             return Err(io::Error::other("a segment cannot begin inside a GOP"));
         };
-        let path = self.directory.join(name::file_name(first.pts, at.gop));
+        let path = self.directory.join(name::file_name(start, at.gop));
         std::fs::create_dir_all(&self.directory)?;
-        let open = SegmentWriter::create(&path, sets, first.pts, at.gop)?;
-        let segment = Segment { path, start: first.pts, first_gop: at.gop, bytes: open.bytes() };
+        let open = SegmentWriter::create(&path, sets, start, at.gop)?;
+        let segment = Segment { path, start, first_gop: at.gop, bytes: open.bytes() };
         self.index.lock().segments.push(segment);
         self.open = Some(open);
         Ok(())

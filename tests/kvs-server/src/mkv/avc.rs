@@ -1,4 +1,5 @@
-//! H.264 in Matroska (ISO/IEC 14496-15): the avcC in CodecPrivate, and the length-prefixed NAL units of a frame.
+//! H.264 in Matroska (ISO/IEC 14496-15): the avcC in CodecPrivate, and the length-prefixed NAL units of a frame, which
+//! H.265 has as well.
 
 const NAL_UNIT_TYPE_IDR: u8 = 5;
 const NAL_UNIT_TYPE_SPS: u8 = 7;
@@ -9,6 +10,8 @@ const NAL_UNIT_TYPE_PPS: u8 = 8;
 pub(crate) struct DecoderConfiguration {
     /// Bytes of a NAL unit's length prefix: 1, 2 or 4.
     pub(crate) nal_length_size: u8,
+    /// H.265.
+    pub(crate) is_hevc: bool,
 }
 
 impl DecoderConfiguration {
@@ -40,14 +43,12 @@ impl DecoderConfiguration {
             return Err("an SPS or PPS is missing");
         }
         check_high_profile_fields(profile, rest)?;
-        Ok(Self { nal_length_size: (length_size & 3) + 1 })
+        Ok(Self { nal_length_size: (length_size & 3) + 1, is_hevc: false })
     }
 }
 
 fn parameter_set(from: &[u8], unit_type: u8) -> Result<(&[u8], &[u8]), &'static str> {
-    let (length, content) = from.split_first_chunk::<2>().ok_or("a parameter set is cut off")?;
-    let (set, rest) =
-        content.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or("a parameter set is cut off")?;
+    let (set, rest) = counted(from)?;
     match set.first() {
         None => Err("a parameter set is empty"),
         Some(header) if header & 0x80 != 0 || header & 0x1F != unit_type => {
@@ -55,6 +56,12 @@ fn parameter_set(from: &[u8], unit_type: u8) -> Result<(&[u8], &[u8]), &'static 
         }
         Some(_) => Ok((set, rest)),
     }
+}
+
+/// Bytes with a length of 16 bits in front, and what follows.
+pub(crate) fn counted(from: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
+    let (length, content) = from.split_first_chunk::<2>().ok_or("a parameter set is cut off")?;
+    content.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or("a parameter set is cut off")
 }
 
 /// chroma_format, bit depths and SPS extensions: optional in practice, but nothing else may follow the parameter sets.
@@ -79,6 +86,7 @@ fn check_high_profile_fields(profile: u8, rest: &[u8]) -> Result<(), &'static st
 #[derive(Debug)]
 pub(crate) struct NalUnits {
     nal_length_size: u8,
+    is_hevc: bool,
     prefix_bytes: u8,
     left: u64,
     at_header: bool,
@@ -89,8 +97,8 @@ pub(crate) struct NalUnits {
 
 impl NalUnits {
     pub(crate) fn new(configuration: DecoderConfiguration) -> Self {
-        let nal_length_size = configuration.nal_length_size;
-        Self { nal_length_size, prefix_bytes: 0, left: 0, at_header: false, units: 0, idr: false, wrong: None }
+        let DecoderConfiguration { nal_length_size, is_hevc } = configuration;
+        Self { nal_length_size, is_hevc, prefix_bytes: 0, left: 0, at_header: false, units: 0, idr: false, wrong: None }
     }
 
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
@@ -110,7 +118,10 @@ impl NalUnits {
             if self.at_header {
                 self.at_header = false;
                 self.units += 1;
-                self.idr |= byte & 0x1F == NAL_UNIT_TYPE_IDR;
+                self.idr |= match self.is_hevc {
+                    true => (16..=21).contains(&(byte >> 1 & 0x3F)),
+                    false => byte & 0x1F == NAL_UNIT_TYPE_IDR,
+                };
                 if byte & 0x80 != 0 {
                     self.wrong = Some("forbidden_zero_bit is set");
                 }
@@ -124,7 +135,7 @@ impl NalUnits {
         }
     }
 
-    /// At the end of the frame: whether it holds an IDR slice.
+    /// At the end of the frame: whether it holds an IDR slice (H.265: one of an IRAP picture).
     pub(crate) fn finish(self) -> Result<bool, &'static str> {
         match self.wrong {
             Some(wrong) => Err(wrong),
@@ -143,7 +154,7 @@ mod tests {
     #[test]
     fn avcc() {
         let good = sample::avcc();
-        assert_eq!(DecoderConfiguration::parse(&good), Ok(DecoderConfiguration { nal_length_size: 4 }));
+        assert_eq!(DecoderConfiguration::parse(&good), Ok(DecoderConfiguration { nal_length_size: 4, is_hevc: false }));
         let sps_length = usize::from(*good.get(7).expect("length"));
         let (sps, pps) = (8, 8 + sps_length + 3);
         for (at, value, why) in [
@@ -186,7 +197,7 @@ mod tests {
             (&[], Err("no NAL unit")),
         ] {
             for piece in 1..=frame.len().max(1) {
-                let mut units = NalUnits::new(DecoderConfiguration { nal_length_size: 4 });
+                let mut units = NalUnits::new(DecoderConfiguration { nal_length_size: 4, is_hevc: false });
                 frame.chunks(piece).for_each(|piece| units.feed(piece));
                 assert_eq!(units.finish(), expected, "{frame:x?} in pieces of {piece}");
             }

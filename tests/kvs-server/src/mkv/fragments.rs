@@ -169,10 +169,8 @@ impl Fragments {
     }
 
     fn on_tracks(&mut self, tracks: Vec<TrackEntry>) {
-        let avc = tracks.iter().filter(|track| track.is_avc());
-        self.configurations = avc
-            .filter_map(|track| Some((track.number, DecoderConfiguration::parse(&track.codec_private).ok()?)))
-            .collect();
+        let configuration = |track: &TrackEntry| Some((track.number, track.configuration()?.ok()?));
+        self.configurations = tracks.iter().filter_map(configuration).collect();
         self.tracks.clone_from(&tracks);
         self.notices.push(Notice::Tracks(tracks));
     }

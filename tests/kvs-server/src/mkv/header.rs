@@ -3,6 +3,7 @@
 use crate::error::{ErrorId, Rejection};
 use crate::mkv::avc;
 use crate::mkv::element::{self, Children, text, unsigned};
+use crate::mkv::hevc;
 
 /// Tracks that one stream may have.
 const MAX_TRACKS: usize = 3;
@@ -26,8 +27,13 @@ impl TrackEntry {
         self.track_type == TRACK_TYPE_VIDEO
     }
 
-    pub(crate) fn is_avc(&self) -> bool {
-        self.codec_id == "V_MPEG4/ISO/AVC"
+    /// The decoder configuration of a codec whose frames are looked into; `None` for others.
+    pub(crate) fn configuration(&self) -> Option<Result<avc::DecoderConfiguration, &'static str>> {
+        match self.codec_id.as_str() {
+            "V_MPEG4/ISO/AVC" => Some(avc::DecoderConfiguration::parse(&self.codec_private)),
+            "V_MPEGH/ISO/HEVC" => Some(hevc::parse(&self.codec_private)),
+            _ => None,
+        }
     }
 }
 
@@ -134,14 +140,14 @@ fn check_entry(entry: &TrackEntry) -> Result<(), Rejection> {
     if entry.is_video() && (entry.width == 0 || entry.height == 0) {
         return wrong("PixelWidth or PixelHeight is missing");
     }
-    match entry.codec_id.as_str() {
-        "V_MPEG4/ISO/AVC" => match avc::DecoderConfiguration::parse(&entry.codec_private) {
-            Ok(_) => Ok(()),
-            Err(why) => wrong(&format!("CodecPrivate is not an avcC: {why}")),
-        },
-        "V_MPEGH/ISO/HEVC" | "A_AAC" if entry.codec_private.is_empty() => wrong("CodecPrivate is missing"),
-        _ => Ok(()),
+    if let Some(Err(why)) = entry.configuration() {
+        let record = if entry.codec_id.ends_with("AVC") { "avcC" } else { "hvcC" };
+        return wrong(&format!("CodecPrivate is not an {record}: {why}"));
     }
+    if entry.codec_id == "A_AAC" && entry.codec_private.is_empty() {
+        return wrong("CodecPrivate is missing");
+    }
+    Ok(())
 }
 
 /// Name and value of every SimpleTag in a Tags element.

@@ -10,6 +10,7 @@ pub(crate) mod event;
 pub(crate) mod fragment;
 pub(crate) mod fragments;
 pub(crate) mod header;
+mod hevc;
 pub(crate) mod parser;
 
 #[cfg(test)]
