@@ -227,6 +227,7 @@ impl Agent {
             latest,
             force_idr: idr_requests,
             encoder: encoder_requests,
+            audio: camera.audio,
             status: supervisor::StatusCell::default(),
         };
         let upload = camera.upload.as_ref().map(|settings| Upload {

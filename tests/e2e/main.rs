@@ -5,6 +5,7 @@
 //! required.
 
 mod acks;
+mod audio;
 mod cameras;
 mod cli;
 mod codecs;

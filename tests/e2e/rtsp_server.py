@@ -34,6 +34,8 @@ def arguments():
     parser.add_argument("--gop", type=int, default=15)
     parser.add_argument("--bitrate", type=int, default=1000, help="kbit/s")
     parser.add_argument("--pattern", default="ball", help="of videotestsrc; 'snow' fills the bitrate")
+    parser.add_argument("--audio", choices=["aac", "alaw", "mulaw"], help="a second stream")
+    parser.add_argument("--mute", nargs=2, type=float, metavar=("FROM", "TO"), help="no audio between these seconds")
     parser.add_argument("--switch-after", type=float, help="change to half the size after so many seconds of playing")
     return parser.parse_args()
 
@@ -58,7 +60,30 @@ def launch_line(options):
         "! h265parse ! rtph265pay name=pay0 pt=96 config-interval=-1",
         "mjpeg": "jpegenc ! rtpjpegpay name=pay0 pt=26",
     }
-    return f"( {source} ! {encoders[options.codec]} )"
+    return f"( {source} ! {encoders[options.codec]} {audio(options)} )"
+
+
+def audio(options):
+    if not options.audio:
+        return ""
+    rate, coder = {
+        "aac": (16000, "voaacenc ! aacparse ! rtpmp4gpay name=pay1 pt=97"),
+        "alaw": (8000, "alawenc ! rtppcmapay name=pay1 pt=8"),
+        "mulaw": (8000, "mulawenc ! rtppcmupay name=pay1 pt=0"),
+    }[options.audio]
+    raw = f"audio/x-raw,rate={rate},channels=1"
+    return f"audiotestsrc is-live=true wave=pink-noise ! {raw} ! valve name=mute ! queue ! audioconvert ! {coder}"
+
+
+def mute(media, options):
+    valve = media.get_element().get_by_name("mute")
+
+    def drop(is_dropped):
+        valve.set_property("drop", is_dropped)
+        return GLib.SOURCE_REMOVE
+
+    for seconds, is_dropped in zip(options.mute, (True, False)):
+        GLib.timeout_add(int(seconds * 1000), drop, is_dropped)
 
 
 def switch_size(media, options):
@@ -110,6 +135,8 @@ def main():
     factory.add_role_from_structure(Gst.Structure.new_from_string(may))
     if options.switch_after:
         factory.connect("media-configure", lambda _, media: switch_size(media, options))
+    if options.mute:
+        factory.connect("media-configure", lambda _, media: mute(media, options))
     server.get_mount_points().add_factory("/cam1", factory)
 
     if server.attach(None) == 0:

@@ -8,6 +8,7 @@
 //! * Every wait has an end that [`Delivery::deadline`] knows.
 
 mod flow;
+mod lookahead;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use edgecam_media::{AccessUnit, ParameterSets, Ticks, Timestamp};
 
 pub use report::{Fault, FaultClass, Report, Stats};
 
+use self::lookahead::Lookahead;
 use crate::Backoff;
 use crate::ack::AckEvent;
 use crate::session::{Session, SessionId, Unit};
@@ -104,6 +106,7 @@ pub struct Delivery {
     read_at: Position,
     /// A unit that has been read and not yet placed.
     held: Option<Unit>,
+    ahead: Lookahead,
     link: Link,
     draining: Vec<Session>,
     backoff: Backoff,
@@ -128,6 +131,7 @@ impl Delivery {
             window: Window::new(settings.start),
             read_at: settings.start,
             held: None,
+            ahead: Lookahead::default(),
             link: Link::Down(now),
             draining: Vec::new(),
             backoff: Backoff::new(RETRY_FIRST, RETRY_LONGEST),
@@ -187,14 +191,14 @@ impl Delivery {
     /// Takes the unit read at [`Delivery::wants`]; `next` is where the log goes on after it.
     pub fn unit(&mut self, unit: AccessUnit, sets: Arc<ParameterSets>, next: Position, now: Instant) {
         let from = std::mem::replace(&mut self.read_at, next);
-        self.held = Some(Unit { from, next, unit, sets });
+        self.ahead.push(Unit { from, next, unit, sets, has_audio: false }, now);
         self.pump(now);
     }
 
     /// The connection stands; `head` is the signed request head. `token_expires` ends the session in time.
     pub fn connected(&mut self, id: SessionId, head: Vec<u8>, token_expires: Option<Instant>, now: Instant) {
-        let sets = match (&self.link, &self.held) {
-            (Link::Connecting(expected, _), Some(held)) if *expected == id => held.sets.clone(),
+        let (sets, has_audio) = match (&self.link, &self.held) {
+            (Link::Connecting(expected, _), Some(held)) if *expected == id => (held.sets.clone(), held.has_audio),
             _ => {
                 self.actions.push_back(Action::Close(id));
                 return;
@@ -205,7 +209,7 @@ impl Delivery {
         let life = SESSION_LIFE - SESSION_LIFE_JITTER.mul_f64(self.rng.f64());
         let token = token_expires.map(|expires| expires.checked_sub(TOKEN_MARGIN).unwrap_or(now));
         self.rotate_at = Some(token.map_or(now + life, |token| token.min(now + life)));
-        self.link = Link::Up(Box::new(Session::open(id, head, sets, uid, now)));
+        self.link = Link::Up(Box::new(Session::open(id, head, (sets, has_audio), uid, now)));
         self.stats.sessions += 1;
         self.pump(now);
     }
@@ -293,7 +297,7 @@ impl Delivery {
             }
         };
         let draining = self.draining.iter().filter_map(|session| session.deadline(&self.window, now)).map(|(at, _)| at);
-        draining.chain(link).min()
+        draining.chain(link).chain(self.ahead.deadline().filter(|_| self.held.is_none())).min()
     }
 
     /// Time has passed.
@@ -327,7 +331,7 @@ impl Delivery {
     /// Takes no more footage, finishes what is being sent and waits for its acks.
     pub fn stop(&mut self, now: Instant) {
         self.stopping = true;
-        self.held = None;
+        self.drop_held();
         match &self.link {
             Link::Up(_) => self.retire(now),
             Link::Connecting(id, _) => {
@@ -384,6 +388,12 @@ impl Delivery {
             Link::Up(session) if session.id == id => Some(session),
             _ => self.draining.iter_mut().find(|session| session.id == id),
         }
+    }
+
+    /// What was read and not placed will be read again.
+    fn drop_held(&mut self) {
+        self.held = None;
+        self.ahead.clear();
     }
 
     fn report(&mut self, report: Report) {

@@ -18,6 +18,8 @@ pub struct SessionId(pub u64);
 
 /// The service takes fragments of at most 10 s (error 4002); a frame's own duration must fit as well.
 pub(crate) const MAX_FRAGMENT: Ticks = Ticks::from_millis(9_700);
+/// Inside a GOP with audio a fragment begins with audio: then it has a frame of both tracks.
+const MAX_FRAGMENT_TO_AUDIO: Ticks = Ticks::from_millis(9_300);
 /// The service takes at most 5 fragments a second: shorter GOPs share a fragment.
 pub(crate) const MIN_FRAGMENT: Ticks = Ticks::from_millis(950);
 /// The service takes fragments of at most 50 MB (error 4001).
@@ -62,6 +64,8 @@ pub(crate) struct Unit {
     pub(crate) next: Position,
     pub(crate) unit: AccessUnit,
     pub(crate) sets: Arc<ParameterSets>,
+    /// Its GOP is sent with audio.
+    pub(crate) has_audio: bool,
 }
 
 #[derive(Debug)]
@@ -74,6 +78,7 @@ pub(crate) struct Session {
     reader: ResponseReader,
     acks: AckParser,
     sets: Arc<ParameterSets>,
+    has_audio: bool,
     cluster: Option<Cluster>,
     /// The latest timecode in the request so far, in milliseconds; the latest timestamp of the open Cluster.
     latest: Option<(i64, Timestamp)>,
@@ -85,7 +90,15 @@ pub(crate) struct Session {
 
 impl Session {
     /// Begins the request: `head` is the signed request head; the Matroska header goes into the first chunk.
-    pub(crate) fn open(id: SessionId, head: Vec<u8>, sets: Arc<ParameterSets>, uid: [u8; 16], now: Instant) -> Self {
+    /// `tracks` are those of its first GOP: what they hold, and whether there is audio.
+    pub(crate) fn open(
+        id: SessionId,
+        head: Vec<u8>,
+        tracks: (Arc<ParameterSets>, bool),
+        uid: [u8; 16],
+        now: Instant,
+    ) -> Self {
+        let (sets, has_audio) = tracks;
         let mut session = Self {
             id,
             opened: now,
@@ -101,16 +114,18 @@ impl Session {
             last_ack: now,
             last_write: now,
             sets: sets.clone(),
+            has_audio,
         };
         session.queue(head.into());
-        session.chunk(&[&mkv::header(&sets, uid)], None);
+        session.chunk(&[&mkv::header(&sets, has_audio, uid)], None);
         session
     }
 
     pub(crate) fn placement(&self, unit: &Unit) -> Placement {
         let AccessUnit { pts, is_idr, data, .. } = &unit.unit;
         let millis = pts.unix_millis();
-        if self.finished.is_some() || (!Arc::ptr_eq(&self.sets, &unit.sets) && self.sets != unit.sets) {
+        let same_sets = Arc::ptr_eq(&self.sets, &unit.sets) || self.sets == unit.sets;
+        if self.finished.is_some() || !same_sets || self.has_audio != unit.has_audio {
             return Placement::NewSession;
         }
         let Some(cluster) = &self.cluster else {
@@ -120,7 +135,8 @@ impl Session {
         let span = pts.since(cluster.start);
         let is_later = self.latest.is_none_or(|(_, latest)| *pts > latest);
         let too_large = cluster.bytes + data.len() > MAX_FRAGMENT_BYTES;
-        if (*is_idr && span >= MIN_FRAGMENT) || (is_later && span >= MAX_FRAGMENT) || too_large {
+        let most = if unit.unit.is_video() { MAX_FRAGMENT } else { MAX_FRAGMENT_TO_AUDIO };
+        if (*is_idr && span >= MIN_FRAGMENT) || (is_later && span >= most) || too_large {
             let later = self.latest.is_none_or(|(latest, _)| millis > latest);
             return if later { Placement::NewFragment } else { Placement::NewSession };
         }
@@ -129,6 +145,12 @@ impl Session {
             return Placement::NewSession;
         }
         Placement::Append
+    }
+
+    /// Whether `unit` would begin a fragment inside a GOP with audio whose audio has ceased: there had been time for some.
+    pub(crate) fn is_without_audio(&self, unit: &Unit) -> bool {
+        let span = self.open_span(unit.unit.pts);
+        self.has_audio && unit.unit.is_video() && !unit.unit.is_idr && span.is_some_and(|span| span >= MAX_FRAGMENT)
     }
 
     /// Queues a unit that [`Session::placement`] has placed here. Returns whether a fragment began that does not begin

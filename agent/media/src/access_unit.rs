@@ -1,4 +1,4 @@
-//! One coded picture, in the one form that all of the agent uses.
+//! One coded picture or frame of audio, in the one form that all of the agent uses.
 
 use std::sync::Arc;
 
@@ -40,6 +40,17 @@ pub struct TrackId(u8);
 impl TrackId {
     /// The video track.
     pub const VIDEO: Self = Self(1);
+    /// The audio track.
+    pub const AUDIO: Self = Self(2);
+
+    /// The track with this number, if there is one.
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::VIDEO),
+            2 => Some(Self::AUDIO),
+            _ => None,
+        }
+    }
 
     /// The number as it is written.
     pub const fn get(self) -> u8 {
@@ -47,7 +58,7 @@ impl TrackId {
     }
 }
 
-/// One coded picture.
+/// One coded picture, or a frame of audio: what is decoded, kept and sent as a whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AccessUnit {
     /// The track it belongs to.
@@ -57,8 +68,15 @@ pub struct AccessUnit {
     /// Whether decoding can start here: an IDR picture, in H.265 any IRAP picture. Behind an IRAP picture that was not
     /// the first of a connection there may be RASL pictures, shown before it; who starts decoding here leaves them out.
     pub is_idr: bool,
-    /// NAL units, each with a 4-byte length in front; no parameter sets, delimiters, filler or SEI.
+    /// Of audio, the frame as it was sent, without ADTS. Of video, NAL units, each with a 4-byte length in front; no parameter sets, delimiters, filler or SEI.
     pub data: Bytes,
-    /// The sets this picture needs, on every IDR; `None` on the others.
+    /// The sets this picture needs, and what the audio track of its GOP is; on every IDR; `None` on the others.
     pub parameter_sets: Option<Arc<ParameterSets>>,
+}
+
+impl AccessUnit {
+    /// Whether it is a picture.
+    pub fn is_video(&self) -> bool {
+        self.track == TrackId::VIDEO
+    }
 }

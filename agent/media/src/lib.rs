@@ -9,6 +9,7 @@
 pub mod access_unit;
 pub mod annex_b;
 pub mod assembler;
+pub mod audio;
 pub mod bmff;
 pub mod clock;
 pub mod mkv;
@@ -22,5 +23,6 @@ mod slice;
 pub mod timestamp;
 
 pub use access_unit::{AccessUnit, Codec, TrackId};
+pub use audio::{AudioCodec, AudioFormat};
 pub use parameter_sets::ParameterSets;
 pub use timestamp::{Ticks, Timecode, Timestamp};

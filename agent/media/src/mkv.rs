@@ -25,8 +25,9 @@ const APP: &str = concat!("edgecam ", env!("CARGO_PKG_VERSION"));
 /// Bytes of a SimpleBlock in front of the picture.
 pub const BLOCK_HEADER_SIZE: usize = 13;
 
-/// EBML header, Segment, Info and Tracks: what begins each session. `uid` names the Segment.
-pub fn header(sets: &ParameterSets, uid: [u8; 16]) -> Vec<u8> {
+/// EBML header, Segment, Info and Tracks: what begins each session. `uid` names the Segment. With `has_audio` there is a
+/// track for what KVS takes of the audio beside `sets`.
+pub fn header(sets: &ParameterSets, has_audio: bool, uid: [u8; 16]) -> Vec<u8> {
     let facts = sets.facts();
     let mut out = EBML.to_vec();
     out.extend_from_slice(&SEGMENT);
@@ -51,6 +52,22 @@ pub fn header(sets: &ParameterSets, uid: [u8; 16]) -> Vec<u8> {
                 unsigned(out, &[0xba], u64::from(facts.height));
             });
         });
+        let audio = sets.audio().filter(|_| has_audio);
+        if let Some((format, codec_id)) = audio.and_then(|format| Some((format, format.kvs_codec_id()?))) {
+            element(out, &[0xae], |out| {
+                unsigned(out, &[0xd7], u64::from(TrackId::AUDIO.get()));
+                unsigned(out, &[0x73, 0xc5], u64::from(TrackId::AUDIO.get()));
+                unsigned(out, &[0x83], 2);
+                unsigned(out, &[0x9c], 0);
+                binary(out, &[0x53, 0x6e], b"audio");
+                binary(out, &[0x86], codec_id.as_bytes());
+                binary(out, &[0x63, 0xa2], format.configuration());
+                element(out, &[0xe1], |out| {
+                    binary(out, &[0xb5], &f64::from(format.sample_rate()).to_be_bytes());
+                    unsigned(out, &[0x9f], u64::from(format.channels()));
+                });
+            });
+        }
     });
     out
 }
@@ -73,7 +90,7 @@ pub fn block_header(unit: &AccessUnit, timecode: Timecode) -> [u8; BLOCK_HEADER_
     out[1..9].copy_from_slice(&((unit.data.len() as u64 + 4) | 1 << 56).to_be_bytes());
     out[9] = 0x80 | unit.track.get();
     out[10..12].copy_from_slice(&timecode.to_be_bytes());
-    out[12] = if unit.is_idr { 0x80 } else { 0 };
+    out[12] = if unit.is_idr || !unit.is_video() { 0x80 } else { 0 };
     out
 }
 
@@ -121,7 +138,7 @@ mod tests {
     #[test]
     fn an_independent_demuxer_reads_it_back() {
         let sets = ParameterSets::h264(Bytes::from_static(SPS_720P), vec![Bytes::from_static(PPS)]).expect("valid");
-        let mut file = header(&sets, [7; 16]);
+        let mut file = header(&sets, false, [7; 16]);
         file.extend(tag("event", "person"));
         for cluster_index in 0..2_i64 {
             let base = 1_795_228_575_129 + cluster_index * 1000;

@@ -1,6 +1,6 @@
 //! Fragmented MP4 as the archive and players want it: one movie fragment a GOP or part of one.
 //!
-//! A segment is `ftyp moov (prft? moof mdat)* mfra?`. Times inside count from the segment's first picture at 90 kHz;
+//! A segment has a video track and may have an audio track. It is `ftyp moov (prft? moof mdat)* mfra?`. Times inside count from the segment's first picture at 90 kHz;
 //! `prft` in front of each GOP ties them to the wall clock (ISO/IEC 14496-12 section 8.16.5). `mfra` closes a finished
 //! segment and lists its GOPs.
 //!
@@ -8,18 +8,20 @@
 //! are the presentation times sorted, and signed composition offsets (`trun` version 1) lead back. For that a fragment
 //! must hold every picture that is shown between its first and its last; [`may_split_before`] says where to cut.
 
+mod init;
 mod read;
 mod write;
 
+pub use init::init_segment;
 pub use read::{Fragment, Init, Sample, ScanError, fragment, init, random_access};
-pub use write::{FragmentHead, RandomAccessEntry, init_segment, random_access_box};
+pub use write::{FragmentHead, RandomAccessEntry, random_access_box};
 
 use crate::{AccessUnit, Timestamp};
 
 /// Whether a fragment may end before `next`, given the latest presentation time in it so far: all pictures to come must
-/// be shown later.
+/// be shown later. Never before audio: a fragment begins with a picture.
 pub fn may_split_before(next: &AccessUnit, latest: Timestamp) -> bool {
-    next.is_idr || next.pts > latest
+    next.is_idr || (next.is_video() && next.pts > latest)
 }
 
 /// Seconds between 1900 (NTP) and 1970 (Unix).

@@ -3,14 +3,16 @@
 mod h265;
 mod hvcc;
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use h264_reader::nal::sps::{FrameMbsFlags, PicOrderCntType, SeqParameterSet};
 use h264_reader::rbsp::{BitRead, BitReader, ByteReader};
 
-use crate::Codec;
 use crate::slice::{H264Syntax, H265Syntax, h265_pps_id};
+use crate::{AudioFormat, Codec};
 
-/// The parameter sets that a run of pictures refers to.
+/// The parameter sets that a run of pictures refers to, and what stands beside it in an audio track.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParameterSets {
     codec: Codec,
@@ -21,6 +23,7 @@ pub struct ParameterSets {
     codec_string: String,
     facts: VideoFacts,
     slices: SliceSyntax,
+    audio: Option<Arc<AudioFormat>>,
 }
 
 /// How the heads of slices are to be read.
@@ -72,7 +75,7 @@ impl ParameterSets {
         let configuration = avc_configuration(&sps, &parsed, &pps);
         let codec_string = format!("avc1.{:02X}{:02X}{:02X}", sps[1], sps[2], sps[3]);
         let slices = SliceSyntax::H264(H264Syntax::new(&parsed));
-        Ok(Self { codec: Codec::H264, vps: None, sps, pps, configuration, codec_string, facts, slices })
+        Ok(Self { codec: Codec::H264, vps: None, sps, pps, configuration, codec_string, facts, slices, audio: None })
     }
 
     /// From a VPS, an SPS that refers to it and the PPS that go with it, each a NAL unit without start code.
@@ -86,7 +89,17 @@ impl ParameterSets {
         let codec_string = hvcc::codec_string(&parsed);
         let slices = pps.iter().filter_map(|pps| h265::pps(pps).ok()).map(|pps| parsed.slice_syntax(pps)).collect();
         let (facts, slices) = (parsed.facts, SliceSyntax::H265(slices));
-        Ok(Self { codec: Codec::H265, vps: Some(vps), sps, pps, configuration, codec_string, facts, slices })
+        Ok(Self {
+            codec: Codec::H265,
+            vps: Some(vps),
+            sps,
+            pps,
+            configuration,
+            codec_string,
+            facts,
+            slices,
+            audio: None,
+        })
     }
 
     /// From the decoder configuration record of a codec, `avcC` or `hvcC`, as MP4 and Matroska files carry it.
@@ -116,6 +129,18 @@ impl ParameterSets {
     /// The codec they belong to.
     pub fn codec(&self) -> Codec {
         self.codec
+    }
+
+    /// What the audio track beside them holds, if there is one.
+    pub fn audio(&self) -> Option<&Arc<AudioFormat>> {
+        self.audio.as_ref()
+    }
+
+    /// The same beside this audio track, or none.
+    #[must_use]
+    pub fn with_audio(mut self, audio: Option<Arc<AudioFormat>>) -> Self {
+        self.audio = audio;
+        self
     }
 
     /// All sets in the order a decoder wants them: VPS, SPS, PPS; NAL units without start code.

@@ -173,7 +173,7 @@ fn mp4(gops: &[Gop]) -> Vec<u8> {
 }
 
 fn matroska(gops: &[Gop]) -> Vec<u8> {
-    let mut out = mkv::header(&gops[0].0, [7; 16]);
+    let mut out = mkv::header(&gops[0].0, false, [7; 16]);
     for (_, units) in gops {
         let base = units[0].pts.unix_millis();
         out.extend(mkv::cluster(base));

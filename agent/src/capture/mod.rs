@@ -3,6 +3,7 @@
 //! One attempt is one call of [`attempt`]: it opens the source, delivers until something ends it, and returns why. It
 //! keeps nothing for the next attempt. Waiting, backing off and reporting belong to the caller.
 
+mod audio_lane;
 pub mod elementary_stream;
 pub mod file;
 mod idr_watch;

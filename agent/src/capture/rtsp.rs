@@ -4,10 +4,11 @@
 //! nothing is found. Sender reports are no sign of life. Packets are put together where retina does it, and the one
 //! copy it makes is the one that goes into the log. After a loss nothing is delivered up to the next IDR.
 //!
-//! Deliberately absent: audio, which is not even set up; several streams of one camera; redirects; ONVIF. A UDP socket
+//! Audio is set up only where it is asked for. Deliberately absent: several streams of one camera; redirects; ONVIF. A UDP socket
 //! has the receive buffer that the system gives (`net.core.rmem_default`): retina makes it and offers no way to enlarge
 //! it, and it drops packets that come out of order. UDP is for cameras that know nothing else.
 
+mod audio;
 mod certificate;
 mod continuity;
 mod endpoint;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use url::Url;
 
+use self::audio::Audio;
 use self::continuity::Continuity;
 use self::endpoint::{Endpoint, Step};
 use self::tls_tunnel::Tunnel;
@@ -128,14 +130,14 @@ struct Camera<'a> {
 impl Camera<'_> {
     /// Delivers for as long as it goes, and returns what ended it.
     async fn watch(&self, url: Url, sink: &mut Sink) -> CaptureError {
-        match self.begin(url).await {
+        match self.begin(url, sink.wants_audio()).await {
             Ok(playing) => self.receive(playing, sink).await,
             Err(error) => error,
         }
     }
 
     /// DESCRIBE, SETUP and PLAY.
-    async fn begin(&self, url: Url) -> Result<Playing, CaptureError> {
+    async fn begin(&self, url: Url, wants_audio: bool) -> Result<Playing, CaptureError> {
         let limit = self.settings.setup_timeout;
         let credentials = self.settings.credentials.as_ref().map(|credentials| Credentials {
             username: credentials.username.clone(),
@@ -150,7 +152,8 @@ impl Camera<'_> {
             Err(_) => return Err(self.silent().await),
         };
         let (stream, codec) = self.choose(session.streams())?;
-        let transport = self.set_up(&mut session, stream).await?;
+        let transport = self.set_up(&mut session, stream, self.transports).await?;
+        let audio = self.set_up_audio(&mut session, transport, wants_audio).await;
         let clock_rate = session.streams()[stream].clock_rate_hz();
         let playing = timeout(limit, session.play(PlayOptions::default()))
             .await
@@ -158,7 +161,7 @@ impl Camera<'_> {
             .and_then(Session::demuxed)
             .map_err(|error| self.endpoint.failed(Step::Play, &error))?;
         info!(camera = %self.endpoint, ?transport, codec = codec.name(), "playing");
-        Ok(Playing { frames: playing, stream, codec, transport, clock_rate })
+        Ok(Playing { frames: playing, stream, codec, audio, transport, clock_rate })
     }
 
     /// No answer in time: is it the host or the server in it?
@@ -186,10 +189,15 @@ impl Camera<'_> {
     }
 
     /// Asks for one transport after the other. Only a refusal of the transport itself leads to the next.
-    async fn set_up(&self, session: &mut Session<Described>, stream: usize) -> Result<RtspTransport, CaptureError> {
+    async fn set_up(
+        &self,
+        session: &mut Session<Described>,
+        stream: usize,
+        transports: &[RtspTransport],
+    ) -> Result<RtspTransport, CaptureError> {
         let limit = self.settings.setup_timeout;
         let mut refusal = None;
-        for &transport in self.transports {
+        for &transport in transports {
             let options = SetupOptions::default().frame_format(FrameFormat::MP4).transport(match transport {
                 RtspTransport::Tcp => Transport::Tcp(TcpTransportOptions::default()),
                 RtspTransport::Udp => Transport::Udp(UdpTransportOptions::default()),
@@ -227,7 +235,16 @@ impl Camera<'_> {
                 Err(_) if !any && playing.transport == RtspTransport::Udp => return self.endpoint.no_udp(limit),
                 Err(_) => return CaptureError::Stalled(limit),
             };
-            let CodecItem::VideoFrame(frame) = item else { continue };
+            let frame = match item {
+                CodecItem::VideoFrame(frame) => frame,
+                CodecItem::AudioFrame(frame) => {
+                    if let Some(audio) = &mut playing.audio {
+                        audio.take(&frame, &playing.frames, sink);
+                    }
+                    continue;
+                }
+                _ => continue,
+            };
             any = true;
             deadline = Instant::now() + limit;
             if frame.has_new_parameters() {
@@ -245,6 +262,7 @@ struct Playing {
     frames: Demuxed,
     stream: usize,
     codec: Codec,
+    audio: Option<Audio>,
     transport: RtspTransport,
     clock_rate: u32,
 }

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use edgecam_media::assembler::{Losses, Picture};
 use edgecam_media::clock::{Arrival, ArrivalClock, Timeline};
-use edgecam_media::{AccessUnit, Ticks, Timestamp, TrackId};
+use edgecam_media::{AccessUnit, AudioFormat, Ticks, Timestamp, TrackId};
 use tokio::sync::watch;
 
+use super::audio_lane::AudioLane;
 use crate::encode::Control;
 use crate::host::wall_clock;
 
@@ -15,6 +17,8 @@ pub struct Sink {
     clocks: Clocks,
     timeline: Timeline,
     arrivals: Option<ArrivalClock>,
+    wants_audio: bool,
+    audio: Option<AudioLane>,
     append: Box<dyn FnMut(Delivered) + Send + Sync>,
     force_idr: watch::Receiver<u64>,
     encoder: watch::Receiver<Control>,
@@ -52,10 +56,10 @@ impl Describer {
     }
 }
 
-/// A stamped picture on its way into the log.
+/// A stamped picture or frame of sound on its way into the log.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Delivered {
-    /// The picture.
+    /// The picture, or the frame of sound.
     pub unit: AccessUnit,
     /// The wall clock was set back: see [`Timeline`].
     pub went_back: bool,
@@ -70,6 +74,8 @@ pub struct Lost {
     pub stale: u64,
     /// Frames not drawn, captured or encoded because their time had passed.
     pub late: u64,
+    /// Frames of sound for which there was no picture, or no place in time.
+    pub audio: u64,
     /// What the stream itself was missing.
     pub stream: Losses,
 }
@@ -82,6 +88,7 @@ impl Lost {
             packets: self.packets + other.packets,
             stale: self.stale + other.stale,
             late: self.late + other.late,
+            audio: self.audio + other.audio,
             stream: Losses {
                 malformed: self.stream.malformed + other.stream.malformed,
                 skipped_to_idr: self.stream.skipped_to_idr + other.stream.skipped_to_idr,
@@ -118,6 +125,8 @@ impl Sink {
             clocks: Clocks { started: Instant::now() },
             timeline: Timeline::after(latest),
             arrivals: None,
+            wants_audio: false,
+            audio: None,
             append: Box::new(append),
             force_idr,
             encoder,
@@ -146,9 +155,39 @@ impl Sink {
     /// Takes a picture of a source that has a clock; `media` is its time on that clock.
     pub fn deliver(&mut self, picture: Picture, media: Ticks, at: Arrival) {
         let stamp = self.timeline.stamp(media, at, picture.is_idr);
-        let Picture { is_idr, data, parameter_sets } = picture;
+        let Picture { is_idr, data, mut parameter_sets } = picture;
+        if let Some(audio) = &mut self.audio {
+            let append = &mut self.append;
+            audio.before_picture(stamp.pts, is_idr, stamp.went_back, |unit| {
+                append(Delivered { unit, went_back: false })
+            });
+            parameter_sets = parameter_sets.map(|sets| audio.describe(&sets));
+        }
         let unit = AccessUnit { track: TrackId::VIDEO, pts: stamp.pts, is_idr, data, parameter_sets };
         (self.append)(Delivered { unit, went_back: stamp.went_back });
+    }
+
+    /// Whether the camera's sound is to be recorded. Off unless it was asked for.
+    pub fn set_wants_audio(&mut self, wants_audio: bool) {
+        self.wants_audio = wants_audio;
+    }
+
+    /// Whether [`Sink::deliver_audio`] is of any use.
+    pub fn wants_audio(&self) -> bool {
+        self.wants_audio
+    }
+
+    /// What the source's sound is like; from the next IDR on there is a track for it.
+    pub fn set_audio(&mut self, format: AudioFormat) {
+        self.audio = self.wants_audio.then(|| AudioLane::new(format));
+    }
+
+    /// Takes a frame of sound; `media` is its time on the source's audio clock.
+    pub fn deliver_audio(&mut self, data: Bytes, media: Ticks, at: Arrival) {
+        let Some(audio) = &mut self.audio else { return };
+        let append = &mut self.append;
+        let dropped = audio.push(data, media, at, |unit| append(Delivered { unit, went_back: false }));
+        self.count_lost(|lost| lost.audio += dropped);
     }
 
     /// Takes a picture of a source without a clock. `frame_duration` is what the config or the stream says.

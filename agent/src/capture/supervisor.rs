@@ -150,6 +150,8 @@ pub struct Capture {
     pub force_idr: watch::Receiver<u64>,
     /// What is asked of its encoder.
     pub encoder: watch::Receiver<Control>,
+    /// Whether its sound is recorded.
+    pub audio: bool,
     /// What it is doing.
     pub status: StatusCell,
 }
@@ -230,7 +232,7 @@ fn sink(capture: &Capture) -> Sink {
     let (footage, status, camera) = (capture.footage.clone(), capture.status.clone(), capture.camera.clone());
     let mut is_delivering = false;
     let particulars = capture.status.get().particulars;
-    let sink = Sink::new(latest, capture.force_idr.clone(), capture.encoder.clone(), move |delivered| {
+    let mut sink = Sink::new(latest, capture.force_idr.clone(), capture.encoder.clone(), move |delivered| {
         if !std::mem::replace(&mut is_delivering, true) {
             status.set(CaptureState::Streaming, None);
             tracing::info!(camera_name = %camera, "streaming");
@@ -243,5 +245,6 @@ fn sink(capture: &Capture) -> Sink {
         }
         footage.append(delivered.unit, delivered.went_back);
     });
+    sink.set_wants_audio(capture.audio);
     sink.knowing(particulars)
 }

@@ -156,7 +156,7 @@ struct Seen {
 
 impl Seen {
     fn take(&mut self, unit: &AccessUnit) {
-        if self.units.len() < 10_000 {
+        if self.units.len() < 10_000 && unit.is_video() {
             self.units.push((unit.is_idr, unit.data.len(), unit.pts));
         }
         self.sets = unit.parameter_sets.clone().or(self.sets.take());

@@ -162,7 +162,7 @@ fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Cam
     }
     let (ring, ring_most) = (ring as usize, ring_most as usize);
     let switches = Switches { enabled: written.enabled, ..Switches::default() };
-    Ok(Camera { name, source, ring, ring_most, archive, upload, switches })
+    Ok(Camera { name, source, audio: written.audio, ring, ring_most, archive, upload, switches })
 }
 
 pub(super) fn span(

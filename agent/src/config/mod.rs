@@ -94,6 +94,8 @@ pub struct Camera {
     pub name: String,
     /// Where its pictures come from.
     pub source: Source,
+    /// Whether its sound is recorded.
+    pub audio: bool,
     /// Bytes of footage in RAM in any case.
     pub ring: usize,
     /// Bytes of footage in RAM at most.

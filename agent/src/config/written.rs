@@ -106,6 +106,10 @@ pub(crate) struct Camera {
     pub(crate) v4l2: Option<V4l2>,
     /// Source: a DeepLens camera, whose encoder is set with `mxuvc`.
     pub(crate) mxuvc: Option<Mxuvc>,
+    /// Record the camera's sound too: AAC and G.711 from RTSP go into the archive, AAC to KVS as well. Default: false.
+    /// Recording what people say is forbidden or needs consent in many places where recording pictures is not: ask first.
+    #[serde(default)]
+    pub(crate) audio: bool,
     /// Newest footage kept in RAM. Default: 512 KiB with an archive, 16 MiB without.
     pub(crate) ring: Option<Size>,
     /// Most RAM used while the disk does not keep up. Default: 8 MiB more than `ring`.

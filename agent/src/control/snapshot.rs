@@ -58,7 +58,9 @@ fn decode(footage: &Footage, max_width: u32) -> Result<Option<(Jpeg, Timestamp)>
         if next.gop != gop || units.len() == DECODED_MOST {
             break;
         }
-        units.push((unit, sets));
+        if unit.is_video() {
+            units.push((unit, sets));
+        }
         position = next;
     }
     let Some(last) = units.len().checked_sub(1) else { return Ok(None) };

@@ -60,6 +60,7 @@ struct State {
 #[derive(Default)]
 struct Counters {
     units: AtomicU64,
+    audio_units: AtomicU64,
     bytes: AtomicU64,
     gops: AtomicU64,
     refused: AtomicU64,
@@ -71,8 +72,10 @@ struct Counters {
 /// Counters and gauges of a log.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct LogStatus {
-    /// Access units appended.
+    /// Pictures appended.
     pub units: u64,
+    /// Frames of audio appended.
+    pub audio_units: u64,
     /// Their bytes.
     pub bytes: u64,
     /// GOPs begun.
@@ -156,10 +159,11 @@ impl Footage {
         self.0.attached.notified().await;
     }
 
-    /// Appends a picture. Never waits.
+    /// Appends a picture, or a frame of the audio beside the pictures. Never waits.
     pub fn append(&self, unit: AccessUnit, clock_went_back: bool) {
         let log = &*self.0;
         let (size, is_idr, pts) = (unit.data.len() as u64, unit.is_idr, unit.pts);
+        let is_video = unit.is_video();
         let add = |counter: &AtomicU64, count: u64| counter.fetch_add(count, Ordering::Relaxed);
         let mut state = log.lock();
         if let Some(sets) = &unit.parameter_sets {
@@ -176,7 +180,7 @@ impl Footage {
             state.part_begins = Some(pts);
         }
         drop(state);
-        add(&log.counters.units, 1);
+        add(if is_video { &log.counters.units } else { &log.counters.audio_units }, 1);
         add(&log.counters.bytes, size);
         add(&log.counters.gops, u64::from(is_idr));
         add(&log.counters.lost_units, evicted.units);
@@ -253,6 +257,7 @@ impl Footage {
         });
         LogStatus {
             units: get(&log.counters.units),
+            audio_units: get(&log.counters.audio_units),
             bytes: get(&log.counters.bytes),
             gops: get(&log.counters.gops),
             refused: get(&log.counters.refused),

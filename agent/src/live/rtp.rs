@@ -256,7 +256,9 @@ impl Run<'_> {
         match next {
             Next::Unit { unit, sets, next } => {
                 self.position = next;
-                self.sender.picture(&unit, &sets, Instant::now(), wall_clock());
+                if unit.is_video() {
+                    self.sender.picture(&unit, &sets, Instant::now(), wall_clock());
+                }
             }
             Next::Lagged { resume } => {
                 self.lagged += 1;

@@ -11,7 +11,7 @@ use crate::config::source::Source;
 use crate::control::dispatch::Counts;
 use crate::control::mqtt::{MqttState, MqttStatus};
 use crate::encode::Control;
-use crate::footage::RecorderState;
+use crate::footage::{LogStatus, RecorderState};
 use crate::topology::{Agent, CameraHandle};
 use crate::upload::UploadState;
 
@@ -118,6 +118,9 @@ pub struct StreamReport {
     pub attempts: u64,
     /// What is coming in.
     pub video: Option<VideoReport>,
+    /// The sound beside it, where it is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio: Option<AudioReport>,
     /// Pictures since the start.
     pub frames: u64,
     /// Bytes since the start.
@@ -163,6 +166,41 @@ pub struct VideoReport {
     pub height: u32,
     /// Frames a second, if the stream says.
     pub frame_rate: Option<f64>,
+}
+
+/// The sound of a camera.
+#[derive(Serialize, Clone, Debug)]
+pub struct AudioReport {
+    /// How it is coded.
+    pub codec: &'static str,
+    /// Samples a second.
+    pub sample_rate: u32,
+    /// Channels.
+    pub channels: u16,
+    /// Frames since the start.
+    pub frames: u64,
+    /// Frames that were dropped: no picture came to go with them.
+    pub dropped: u64,
+    /// Whether it is uploaded.
+    pub is_uploaded: bool,
+    /// Why it is not, though the pictures are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<&'static str>,
+}
+
+fn audio(camera: &CameraHandle, log: &LogStatus) -> Option<AudioReport> {
+    let format = log.parameter_sets.as_ref()?.audio()?;
+    let (is_taken, has_upload) = (format.kvs_codec_id().is_some(), camera.config.upload.is_some());
+    let note = "KVS takes AAC only: this sound is in the archive alone; set the camera's audio to AAC";
+    Some(AudioReport {
+        codec: format.codec().name(),
+        sample_rate: format.sample_rate(),
+        channels: format.channels(),
+        frames: log.audio_units,
+        dropped: camera.capture.get().lost.audio,
+        is_uploaded: is_taken && has_upload,
+        note: (has_upload && !is_taken).then_some(note),
+    })
 }
 
 /// What did not make it into the log.
@@ -258,6 +296,7 @@ pub fn disabled(camera: &config::Camera) -> StreamReport {
         device: None,
         attempts: 0,
         video: None,
+        audio: None,
         frames: 0,
         bytes: 0,
         gops: 0,
@@ -308,6 +347,7 @@ pub fn stream(camera: &CameraHandle) -> StreamReport {
         device: device(capture.particulars),
         attempts: capture.attempts,
         video,
+        audio: audio(camera, &log),
         frames: log.units,
         bytes: log.bytes,
         gops: log.gops,

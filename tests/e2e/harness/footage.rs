@@ -29,6 +29,19 @@ pub(crate) async fn archived(directory: &Path) -> Vec<Packet> {
     packets
 }
 
+/// All audio in an archive.
+pub(crate) async fn archived_audio(directory: &Path) -> Vec<Packet> {
+    let mut packets = Vec::new();
+    for segment in segments(directory) {
+        let pictures = media::packets(&segment).await;
+        let shift = started(&segment) - pictures.iter().map(|packet| packet.ms).min().unwrap_or(0);
+        let mut found = media::packets_of(&segment, "a").await;
+        found.iter_mut().for_each(|packet| packet.ms += shift);
+        packets.extend(found);
+    }
+    packets
+}
+
 /// When a segment's first picture is shown, by its name, in milliseconds since the epoch.
 pub(crate) fn started(segment: &Path) -> i64 {
     let name = segment.file_name().unwrap_or_default().to_string_lossy();
@@ -49,9 +62,14 @@ pub(crate) async fn archived_pictures(directory: &Path) -> Vec<String> {
 
 /// What was persisted: each picture once, with how often it came, by time.
 pub(crate) fn stored(record: &StreamRecord) -> Vec<(Packet, u32)> {
+    stored_of_track(record, 1)
+}
+
+/// The same of another track: audio is 2.
+pub(crate) fn stored_of_track(record: &StreamRecord, track: u64) -> Vec<(Packet, u32)> {
     let mut pictures: BTreeMap<(i64, &str), (Packet, u32)> = BTreeMap::new();
     for fragment in record.fragments.iter().filter(|fragment| fragment.persisted_at.is_some()) {
-        for block in &fragment.blocks {
+        for block in fragment.blocks.iter().filter(|block| block.track == track) {
             let hash = block.sha256.as_deref().expect("blocks are recorded with their hashes");
             let packet = Packet { ms: block.timestamp_ms, is_key: block.key, hash: hash.to_owned() };
             pictures.entry((block.timestamp_ms, hash)).or_insert((packet, 0)).1 += 1;

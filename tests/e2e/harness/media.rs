@@ -98,9 +98,14 @@ pub(crate) struct Packet {
 
 /// The coded pictures of a file, as ffprobe reads them.
 pub(crate) async fn packets(file: &Path) -> Vec<Packet> {
+    packets_of(file, "v").await
+}
+
+/// The same of another stream: `a` for audio.
+pub(crate) async fn packets_of(file: &Path, stream: &str) -> Vec<Packet> {
     let file = file.to_string_lossy();
     let arguments =
-        ["-v", "warning", "-select_streams", "v", "-show_packets", "-show_data_hash", "sha256", "-of", "json"];
+        ["-v", "warning", "-select_streams", stream, "-show_packets", "-show_data_hash", "sha256", "-of", "json"];
     let text = tool("ffprobe", &[&arguments[..], &[&file]].concat()).await;
     let mut parsed: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("ffprobe of {file}: {error}"));
     let Some(Value::Array(packets)) = parsed.get_mut("packets").map(Value::take) else { return Vec::new() };
@@ -112,6 +117,17 @@ pub(crate) async fn packets(file: &Path) -> Vec<Packet> {
         Packet { ms: (seconds * 1000.0).round() as i64, is_key: field("flags").starts_with('K'), hash }
     };
     packets.iter().map(packet).collect()
+}
+
+/// How a stream is coded, and the number of samples that can be decoded: `pcm_alaw`, 8000.
+pub(crate) async fn audio(file: &Path) -> (String, usize) {
+    let name = file.to_string_lossy();
+    let arguments = ["-v", "error", "-select_streams", "a", "-show_entries", "stream=codec_name", "-of", "csv=p=0"];
+    let codec = tool("ffprobe", &[&arguments[..], &[&name]].concat()).await.trim().to_owned();
+    let raw = file.with_extension("raw");
+    let arguments = ["-v", "error", "-xerror", "-y", "-i", &name, "-map", "0:a", "-f", "s16le", &raw.to_string_lossy()];
+    tool("ffmpeg", &arguments).await;
+    (codec, std::fs::metadata(&raw).map_or(0, |raw| raw.len() as usize / 2))
 }
 
 /// The size of the picture.

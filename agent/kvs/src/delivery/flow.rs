@@ -13,7 +13,11 @@ use crate::{Disposition, ErrorId};
 impl Delivery {
     /// Places the held unit if it can be placed now.
     pub(super) fn pump(&mut self, now: Instant) {
-        while let Some(held) = &self.held {
+        loop {
+            if self.held.is_none() {
+                self.held = self.ahead.pop(now);
+            }
+            let Some(held) = &mut self.held else { return };
             let session = match &mut self.link {
                 Link::Up(session) => session,
                 Link::Connecting(..) => return,
@@ -32,6 +36,11 @@ impl Delivery {
             // a silent service that would be one connection a GOP.
             let is_settled = session.head().is_some() && session.last_unit > session.opened && self.draining.is_empty();
             let is_due = self.has_gap || self.rotate_at.is_some_and(|at| now >= at);
+            if session.is_without_audio(held) {
+                // The fragment that is about to begin must not be without a frame of its audio track.
+                held.has_audio = false;
+                self.ahead.mute();
+            }
             let placement = match session.placement(held) {
                 _ if is_due && is_settled && held.unit.is_idr => Placement::NewSession,
                 placement => placement,
@@ -44,7 +53,7 @@ impl Delivery {
                 }
                 Placement::NewFragment => {
                     let ready = self.fragments_ready_at.unwrap_or(now);
-                    if ready > now {
+                    if ready > now || self.window.is_full() {
                         return;
                     }
                     let earliest = now.checked_sub(FRAGMENT_SPACING * FRAGMENT_BURST).unwrap_or(now);
@@ -86,9 +95,10 @@ impl Delivery {
     /// Reads again from the first gap, if that is not where reading stands.
     fn restart_reading(&mut self) {
         let gap = self.window.first_gap();
-        let stands = self.held.as_ref().map_or(self.read_at, |held| held.from);
+        let ahead = self.ahead.begins().unwrap_or(self.read_at);
+        let stands = self.held.as_ref().map_or(ahead, |held| held.from);
         if gap < stands {
-            self.held = None;
+            self.drop_held();
             self.read_at = gap;
         }
     }
@@ -101,7 +111,7 @@ impl Delivery {
         self.link = Link::Down(now + delay);
         self.rotate_at = None;
         self.has_gap = false;
-        self.held = None;
+        self.drop_held();
         self.read_at = self.window.first_gap();
         self.stats.failures += 1;
         self.report(Report::Failed { fault, retry_in: delay });

@@ -1,8 +1,11 @@
 //! Reads back what [`super::write`] writes, and no more: other people's files go through a demuxer.
 
-use crate::bmff::{BoxHeader, Fields, boxes, find};
-use crate::{Codec, ParameterSets, Ticks, Timestamp};
+use std::sync::Arc;
 
+use crate::bmff::{BoxHeader, Fields, boxes, find};
+use crate::{Codec, ParameterSets, Ticks, Timestamp, TrackId};
+
+use super::init::read_audio;
 use super::{RandomAccessEntry, from_ntp};
 
 /// A segment, or a part of it, cannot be read.
@@ -38,11 +41,18 @@ pub fn init(bytes: &[u8]) -> Result<Init, ScanError> {
         return Err(damaged("no moov after ftyp"));
     }
     let body = after.get(moov.header as usize..moov.size as usize).ok_or(ScanError::Short)?;
-    let mut path = body;
-    for kind in [b"trak", b"mdia", b"minf", b"stbl"] {
-        path = find(path, kind).ok_or(damaged("moov lacks a video track"))?;
-    }
-    let entries = find(path, b"stsd").and_then(|stsd| stsd.get(8..)).ok_or(damaged("no sample description"))?;
+    let mut descriptions = boxes(body).filter(|(kind, _)| kind == b"trak").map(|(_, trak)| {
+        let path = [b"mdia", b"minf", b"stbl", b"stsd"];
+        path.iter().try_fold(trak, |found, kind| find(found, kind)).ok_or(damaged("a track lacks a sample description"))
+    });
+    let video = descriptions.next().ok_or(damaged("moov lacks a video track"))??;
+    let entries = video.get(8..).ok_or(damaged("no sample description"))?;
+    let audio = match descriptions.next() {
+        Some(description) => {
+            Some(read_audio(description?).ok_or(damaged("the description of the audio track cannot be read"))?)
+        }
+        None => None,
+    };
     let (kind, entry) = boxes(entries).next().ok_or(damaged("no sample description"))?;
     let (codec, record) = match &kind {
         b"avc1" => (Codec::H264, b"avcC"),
@@ -53,17 +63,20 @@ pub fn init(bytes: &[u8]) -> Result<Init, ScanError> {
     let record = record.ok_or(damaged("the sample entry lacks avcC or hvcC"))?;
     let parameter_sets = ParameterSets::from_configuration(codec, record);
     let parameter_sets = parameter_sets.map_err(|_| damaged("avcC or hvcC cannot be read"))?;
+    let parameter_sets = parameter_sets.with_audio(audio.map(Arc::new));
     Ok(Init { parameter_sets, size: ftyp.size + moov.size })
 }
 
 /// One sample of a fragment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sample {
+    /// The track.
+    pub track: TrackId,
     /// 90 kHz ticks from the segment's start to when it is shown.
     pub time: Ticks,
     /// Bytes.
     pub size: u32,
-    /// Whether decoding can start here.
+    /// Whether it is a picture that decoding can start at.
     pub is_sync: bool,
 }
 
@@ -72,7 +85,7 @@ pub struct Sample {
 pub struct Fragment {
     /// The wall-clock time of the segment's start, where a GOP begins.
     pub start: Option<Timestamp>,
-    /// Its samples in decoding order.
+    /// Its samples of all tracks, in the order they were appended; each track's in decoding order.
     pub samples: Vec<Sample>,
     /// Bytes from the front of the fragment to its `moof`.
     pub moof: u64,
@@ -111,7 +124,7 @@ pub fn fragment(bytes: &[u8]) -> Result<Option<Fragment>, ScanError> {
     };
     let body_start = (at + moof.header) as usize;
     let body = bytes.get(body_start..(at + moof.size) as usize).ok_or(ScanError::Short)?;
-    let (samples, end) = samples(body).ok_or(damaged("moof cannot be read"))?;
+    let (samples, end) = samples(body, moof.size + 8).ok_or(damaged("moof cannot be read"))?;
     let mdat_at = at + moof.size;
     let mdat_bytes = bytes.get(mdat_at as usize..).filter(|rest| rest.len() >= 8).ok_or(ScanError::Short)?;
     let mdat = BoxHeader::parse(mdat_bytes).ok_or(damaged("no mdat after moof"))?;
@@ -122,26 +135,53 @@ pub fn fragment(bytes: &[u8]) -> Result<Option<Fragment>, ScanError> {
     Ok(Some(Fragment { start, samples, moof: at, data: mdat_at + mdat.header, size: mdat_at + mdat.size, end }))
 }
 
-fn samples(moof: &[u8]) -> Option<(Vec<Sample>, Ticks)> {
-    let traf = find(moof, b"traf")?;
-    let mut tfdt = Fields::new(find(traf, b"tfdt")?);
-    let (1, _) = tfdt.version_and_flags()? else { return None };
-    let mut decode = i64::try_from(tfdt.u64()?).ok()?;
-    let mut trun = Fields::new(find(traf, b"trun")?);
+/// The samples of all tracks in the order they lie in `mdat`, whose first byte is `data` bytes from the front of
+/// `moof`; and when the last of them ends.
+fn samples(moof: &[u8], data: u64) -> Option<(Vec<Sample>, Ticks)> {
+    let mut found: Vec<(u64, Sample)> = Vec::new();
+    let mut end = 0;
+    for (_, traf) in boxes(moof).filter(|(kind, _)| kind == b"traf") {
+        let mut tfhd = Fields::new(find(traf, b"tfhd")?);
+        tfhd.version_and_flags()?;
+        let track = TrackId::from_number(tfhd.u32()?)?;
+        let mut tfdt = Fields::new(find(traf, b"tfdt")?);
+        let (1, _) = tfdt.version_and_flags()? else { return None };
+        let mut decode = i64::try_from(tfdt.u64()?).ok()?;
+        for (_, trun) in boxes(traf).filter(|(kind, _)| kind == b"trun") {
+            decode = run(trun, track, decode, &mut found)?;
+        }
+        end = end.max(decode);
+    }
+    found.sort_by_key(|(offset, _)| *offset);
+    let mut next = data;
+    for (offset, sample) in &found {
+        if *offset != next {
+            return None;
+        }
+        next += u64::from(sample.size);
+    }
+    let samples: Vec<Sample> = found.into_iter().map(|(_, sample)| sample).collect();
+    (!samples.is_empty()).then_some((samples, Ticks::new(end)))
+}
+
+/// The samples of one run, each with its place; returns when the next is decoded.
+fn run(trun: &[u8], track: TrackId, mut decode: i64, found: &mut Vec<(u64, Sample)>) -> Option<i64> {
+    let mut trun = Fields::new(trun);
     let (1, 0xf01) = trun.version_and_flags()? else { return None };
     let count = trun.u32()? as usize;
-    trun.skip(4)?;
+    let mut at = u64::from(trun.u32()?);
     if trun.rest().len() != count.checked_mul(16)? || count == 0 {
         return None;
     }
-    let mut samples = Vec::with_capacity(count);
     for _ in 0..count {
         let (duration, size, flags, offset) = (trun.u32()?, trun.u32()?, trun.u32()?, trun.u32()?);
-        let time = decode.checked_add(i64::from(offset as i32))?;
-        samples.push(Sample { time: Ticks::new(time), size, is_sync: flags & 0x1_0000 == 0 });
+        let time = Ticks::new(decode.checked_add(i64::from(offset as i32))?);
+        let is_sync = track == TrackId::VIDEO && flags & 0x1_0000 == 0;
+        found.push((at, Sample { track, time, size, is_sync }));
+        at += u64::from(size);
         decode = decode.checked_add(i64::from(duration))?;
     }
-    Some((samples, Ticks::new(decode)))
+    Some(decode)
 }
 
 /// The GOPs listed in an `mfra` box, which `bytes` holds whole.

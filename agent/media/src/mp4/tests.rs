@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::parameter_sets::tests::{PPS, SPS_720P};
-use crate::{ParameterSets, Ticks, TrackId};
+use crate::{AudioCodec, AudioFormat, ParameterSets, Ticks, TrackId};
 
 const START: i64 = 1_795_228_575_129;
 
@@ -47,6 +47,52 @@ fn a_fragment_gives_back_what_went_in() {
             at += sample.size as usize;
         }
         assert_eq!(at, bytes.len());
+    }
+}
+
+#[test]
+fn audio_lies_between_the_pictures_as_it_came() {
+    let pictures = units(&[0, 2, 1, 3]);
+    let sound = |index: i64| AccessUnit {
+        track: TrackId::AUDIO,
+        pts: Timestamp::from_unix_millis(START) + Ticks::new(2090 * index),
+        is_idr: false,
+        data: Bytes::from(vec![100 + index as u8; 5 + index as usize]),
+        parameter_sets: None,
+    };
+    let [p0, p1, p2, p3] = [0, 1, 2, 3].map(|index: usize| pictures[index].clone());
+    for units in [
+        vec![p0.clone(), sound(0), sound(1), p1.clone(), p2.clone(), sound(2), p3.clone(), sound(3), sound(4)],
+        vec![sound(1), p1, sound(2)],
+        vec![p0, p2, p3],
+        vec![sound(7), sound(8)],
+    ] {
+        let head = FragmentHead::new(1, Timestamp::from_unix_millis(START), &units, None);
+        let mut bytes = head.bytes;
+        units.iter().for_each(|unit| bytes.extend_from_slice(&unit.data));
+        for cut in 0..bytes.len() {
+            assert!(!matches!(fragment(&bytes[..cut]), Ok(Some(read)) if read.size <= cut as u64), "cut at {cut}");
+        }
+        let fragment = fragment(&bytes).expect("readable").expect("a fragment");
+        assert_eq!((fragment.size, fragment.start.is_some()), (bytes.len() as u64, units[0].is_idr));
+        let read: Vec<_> = fragment.samples.iter().map(|s| (s.track, s.time, s.size, s.is_sync)).collect();
+        let since = |unit: &AccessUnit| unit.pts.since(Timestamp::from_unix_millis(START));
+        let wrote: Vec<_> = units.iter().map(|u| (u.track, since(u), u.data.len() as u32, u.is_idr)).collect();
+        assert_eq!(read, wrote);
+    }
+}
+
+#[test]
+fn heads_with_audio() {
+    let aac = AudioFormat::aac(Bytes::from_static(&[0x12, 0x10])).expect("valid");
+    let g711 = |codec| AudioFormat::g711(codec, 8000, 1);
+    for audio in [aac, g711(AudioCodec::PcmA), g711(AudioCodec::PcmU)] {
+        let sets = (*sets()).clone().with_audio(Some(Arc::new(audio)));
+        let bytes = init_segment(&sets, Timestamp::from_unix_millis(START));
+        assert_eq!(init(&bytes).map(|init| init.parameter_sets), Ok(sets));
+        for cut in 0..bytes.len() {
+            assert!(init(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
     }
 }
 

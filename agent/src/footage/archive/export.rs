@@ -6,7 +6,7 @@ use std::path::Path;
 
 use edgecam_media::nal::LengthPrefixed;
 use edgecam_media::ring::Position;
-use edgecam_media::{AccessUnit, Ticks, Timestamp};
+use edgecam_media::{AccessUnit, Ticks, Timestamp, TrackId};
 
 use super::scan::{self, At};
 use super::segment::SegmentWriter;
@@ -75,7 +75,7 @@ fn write_gop(
         None => out.insert(SegmentWriter::create(output, sets, first.pts, 0)?),
     };
     writer.append(gop, next)?;
-    *frames += gop.len() as u64;
+    *frames += gop.iter().filter(|unit| unit.is_video()).count() as u64;
     gop.clear();
     Ok(true)
 }
@@ -85,6 +85,8 @@ fn write_gop(
 pub struct Summary {
     /// Pictures.
     pub frames: u64,
+    /// Frames of audio.
+    pub audio_frames: u64,
     /// GOPs.
     pub gops: u64,
     /// Time.
@@ -120,6 +122,10 @@ pub fn verify(segment: &Segment) -> io::Result<Summary> {
         for sample in &fragment.samples {
             let (data, after) = rest.split_at(sample.size as usize);
             rest = after;
+            if sample.track != TrackId::VIDEO {
+                summary.audio_frames += 1;
+                continue;
+            }
             if LengthPrefixed::new(init.parameter_sets.codec(), data).any(|unit| unit.is_err()) {
                 summary.problem = problem(format!("picture {} is damaged", summary.frames));
             }

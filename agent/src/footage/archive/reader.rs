@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use edgecam_media::mp4::Fragment;
 use edgecam_media::ring::Position;
-use edgecam_media::{AccessUnit, ParameterSets, Timestamp, TrackId};
+use edgecam_media::{AccessUnit, ParameterSets, Timestamp};
 
 use super::scan::{self, At};
 use super::{Index, Segment};
@@ -172,7 +172,7 @@ impl OpenSegment {
         self.file.read_exact_at(&mut bytes, offset + fragment.data + size(before))?;
         let mut bytes = Bytes::from(bytes);
         let units = wanted.iter().map(|sample| AccessUnit {
-            track: TrackId::VIDEO,
+            track: sample.track,
             pts: start + sample.time,
             is_idr: sample.is_sync,
             data: bytes.split_to(sample.size as usize),

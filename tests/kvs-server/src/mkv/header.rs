@@ -144,8 +144,14 @@ fn check_entry(entry: &TrackEntry) -> Result<(), Rejection> {
         let record = if entry.codec_id.ends_with("AVC") { "avcC" } else { "hvcC" };
         return wrong(&format!("CodecPrivate is not an {record}: {why}"));
     }
-    if entry.codec_id == "A_AAC" && entry.codec_private.is_empty() {
-        return wrong("CodecPrivate is missing");
+    if entry.track_type == TRACK_TYPE_AUDIO {
+        // Playback takes AAC and G.711 in a WAVEFORMATEX; the sound of A_AAC is described by an AudioSpecificConfig.
+        match (entry.codec_id.as_str(), entry.codec_private.as_slice()) {
+            ("A_AAC", [] | [_]) => return wrong("CodecPrivate is not an AudioSpecificConfig"),
+            ("A_AAC", [first, ..]) if first >> 3 == 0 => return wrong("an audioObjectType of 0"),
+            ("A_AAC" | "A_MS/ACM", _) => {}
+            _ => return wrong("audio in a codec that is not known"),
+        }
     }
     Ok(())
 }
