@@ -178,8 +178,10 @@ async fn standard_input() {
 
 /// A live picture joined in the middle: what is archived is stored, whole GOPs, no gap.
 async fn rtsp(test: &str, server: &[&str], settings: impl FnOnce(&RtspServer) -> Value) {
+    let has_audio = server.contains(&"--audio");
     let server = RtspServer::start(0, &[&["--size", "320x180"], server].concat()).await;
     let mut rig = Rig::new(test, vec![camera("cam1", "rtsp", settings(&server))]).await;
+    rig.config["cameras"][0]["audio"] = json!(has_audio);
     rig.start();
     rig.agent().until_state("cam1", "streaming").await;
     rig.agent().more_frames("cam1", 120).await;
@@ -224,6 +226,33 @@ async fn rtsp_over_tls() {
         json!({ "url": url, "ca_file": certificates.ca })
     })
     .await;
+}
+
+#[tokio::test]
+async fn rtsp_over_udp_with_basic_and_aac() {
+    let scratch = Scratch::new("basic");
+    let password = scratch.write("password", "test\n");
+    let settings = |server: &RtspServer| json!({ "url": server.url(), "transport": "udp", "username": "admin", "password_file": password });
+    rtsp("rtsp-basic", &["--udp-only", "--auth", "basic", "--audio", "aac"], settings).await;
+}
+
+#[tokio::test]
+async fn rtsp_with_h265_over_tls_with_digest_and_aac() {
+    let scratch = Scratch::new("tls-h265");
+    let certificates = certificates(scratch.path()).await;
+    let password = scratch.write("password", "test\n");
+    let (certificate, key) = (certificates.certificate.to_string_lossy(), certificates.key.to_string_lossy());
+    let secured = ["--cert", &certificate, "--key", &key, "--auth", "digest"];
+    rtsp("rtsps-h265", &[&secured[..], &["--codec", "h265", "--audio", "aac"]].concat(), |server| {
+        let url = format!("rtsps://localhost:{}/cam1", server.port);
+        json!({ "url": url, "ca_file": certificates.ca, "username": "admin", "password_file": password })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rtsp_with_mjpeg() {
+    rtsp("rtsp-mjpeg", &["--codec", "mjpeg", "--tcp-only"], |server| json!({ "url": server.url() })).await;
 }
 
 #[tokio::test]

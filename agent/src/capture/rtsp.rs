@@ -12,6 +12,7 @@ mod audio;
 mod certificate;
 mod continuity;
 mod endpoint;
+mod mjpeg;
 mod tls_tunnel;
 
 use std::io;
@@ -37,6 +38,7 @@ use url::Url;
 use self::audio::Audio;
 use self::continuity::Continuity;
 use self::endpoint::{Endpoint, Step};
+use self::mjpeg::Transcoder;
 use self::tls_tunnel::Tunnel;
 use super::idr_watch::IdrWatch;
 use super::{CaptureError, Sink};
@@ -160,7 +162,8 @@ impl Camera<'_> {
             .map_err(|_| self.endpoint.silent_server(Step::Play, limit))?
             .and_then(Session::demuxed)
             .map_err(|error| self.endpoint.failed(Step::Play, &error))?;
-        info!(camera = %self.endpoint, ?transport, codec = codec.name(), "playing");
+        let named = codec.map_or("MJPEG", Codec::name);
+        info!(camera = %self.endpoint, ?transport, codec = named, "playing");
         Ok(Playing { frames: playing, stream, codec, audio, transport, clock_rate })
     }
 
@@ -175,11 +178,11 @@ impl Camera<'_> {
         }
     }
 
-    /// The first H.264 stream, else the first H.265 stream.
-    fn choose(&self, streams: &[Stream]) -> Result<(usize, Codec), CaptureError> {
+    /// The first H.264 stream, else the first H.265 stream, else the first of JPEG pictures (`None`).
+    fn choose(&self, streams: &[Stream]) -> Result<(usize, Option<Codec>), CaptureError> {
         let video = || streams.iter().enumerate().filter(|(_, stream)| stream.media() == "video");
         let first = video().map(|(_, stream)| stream.encoding_name()).next();
-        [("h264", Codec::H264), ("h265", Codec::H265)]
+        [("h264", Some(Codec::H264)), ("h265", Some(Codec::H265)), ("jpeg", None)]
             .into_iter()
             .find_map(|(name, codec)| {
                 let (index, _) = video().find(|(_, stream)| stream.encoding_name() == name)?;
@@ -217,9 +220,20 @@ impl Camera<'_> {
 
     async fn receive(&self, mut playing: Playing, sink: &mut Sink) -> CaptureError {
         let limit = self.settings.frame_timeout;
+        let transcoder = match playing.codec {
+            Some(_) => None,
+            None => {
+                let rate = playing.frames.streams()[playing.stream].framerate();
+                match Transcoder::start(rate.map(f64::from), sink) {
+                    Ok(transcoder) => Some(transcoder),
+                    Err(error) => return error,
+                }
+            }
+        };
         let mut receiver = Receiver {
             camera: self,
-            assembler: Assembler::new(playing.codec),
+            transcoder,
+            assembler: Assembler::new(playing.codec.unwrap_or(Codec::H264)),
             continuity: Continuity::default(),
             idr_watch: IdrWatch::new(sink.now().monotonic),
             clock_rate: playing.clock_rate,
@@ -228,7 +242,17 @@ impl Camera<'_> {
         let mut any = false;
         let mut deadline = Instant::now() + limit;
         loop {
-            let item = match timeout_at(deadline, playing.frames.next()).await {
+            let next = tokio::select! {
+                next = timeout_at(deadline, playing.frames.next()) => next,
+                coded = receiver.transcoded() => match coded {
+                    Ok((picture, media, at)) => {
+                        sink.deliver(picture, media, at);
+                        continue;
+                    }
+                    Err(error) => return error,
+                },
+            };
+            let item = match next {
                 Ok(Some(Ok(item))) => item,
                 Ok(Some(Err(error))) => return self.endpoint.failed(Step::Receive, &error),
                 Ok(None) => return self.endpoint.closed(),
@@ -261,7 +285,8 @@ impl Camera<'_> {
 struct Playing {
     frames: Demuxed,
     stream: usize,
-    codec: Codec,
+    /// `None`: JPEG pictures.
+    codec: Option<Codec>,
     audio: Option<Audio>,
     transport: RtspTransport,
     clock_rate: u32,
@@ -270,6 +295,7 @@ struct Playing {
 /// From retina's frames to delivered pictures.
 struct Receiver<'a> {
     camera: &'a Camera<'a>,
+    transcoder: Option<Transcoder>,
     assembler: Assembler<()>,
     continuity: Continuity,
     idr_watch: IdrWatch,
@@ -277,10 +303,20 @@ struct Receiver<'a> {
 }
 
 impl Receiver<'_> {
+    /// What comes out of the encoder, where there is one.
+    async fn transcoded(&mut self) -> Result<mjpeg::Coded, CaptureError> {
+        match &mut self.transcoder {
+            Some(transcoder) => transcoder.next().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Retina takes the parameter sets out of the stream, and knows those of the SDP.
     fn learn(&mut self, playing: &Playing) {
-        if let Some(ParametersRef::Video(video)) = playing.frames.streams()[playing.stream].parameters() {
-            match ParameterSets::from_configuration(playing.codec, video.extra_data()) {
+        if let Some(ParametersRef::Video(video)) = playing.frames.streams()[playing.stream].parameters()
+            && let Some(codec) = playing.codec
+        {
+            match ParameterSets::from_configuration(codec, video.extra_data()) {
                 Ok(sets) => self.assembler.learn(&sets),
                 Err(error) => warn!(camera = %self.camera.endpoint, %error, "parameter sets that cannot be used"),
             }
@@ -294,6 +330,10 @@ impl Receiver<'_> {
         if packets_lost > 0 {
             sink.count_lost(|lost| lost.packets += u64::from(packets_lost));
             self.assembler.lost();
+        }
+        if let Some(transcoder) = &self.transcoder {
+            transcoder.push(frame.into_data(), media, at, sink);
+            return Ok(());
         }
         if !self.continuity.follows(media, at.monotonic) {
             info!(camera = %self.camera.endpoint, "the camera's clock jumped: going on at the next IDR");
@@ -310,16 +350,15 @@ impl Receiver<'_> {
     }
 }
 
-/// What a camera sends instead of H.264 or H.265, and what to do about it.
+/// What a camera sends instead of what the agent takes, and what to do about it.
 fn unsupported(encoding: Option<&str>) -> String {
     let other = "set the encoding of this stream to H.264 in the camera, or use the URL of another of its streams";
     match encoding {
         None => "no video: is this the URL of its audio, or is the video input off?".to_owned(),
-        Some("jpeg") => format!("MJPEG, and the agent takes H.264 and H.265: {other}"),
-        Some("mp4v-es") => format!("MPEG-4 Visual, and the agent takes H.264 and H.265: {other}"),
+        Some("mp4v-es") => format!("MPEG-4 Visual, and the agent takes H.264, H.265 and MJPEG: {other}"),
         Some(name) => {
             let name: String = name.chars().filter(char::is_ascii_graphic).take(40).collect();
-            format!("video in the encoding '{name}', and the agent takes H.264 and H.265: {other}")
+            format!("video in the encoding '{name}', and the agent takes H.264, H.265 and MJPEG: {other}")
         }
     }
 }
@@ -330,9 +369,7 @@ mod tests {
 
     #[test]
     fn unsupported_encodings_are_named() {
-        for (encoding, says) in
-            [(Some("jpeg"), "MJPEG"), (Some("vp8"), "'vp8'"), (Some("x\ny"), "'xy'"), (None, "no video")]
-        {
+        for (encoding, says) in [(Some("vp8"), "'vp8'"), (Some("x\ny"), "'xy'"), (None, "no video")] {
             assert!(unsupported(encoding).contains(says), "{encoding:?}");
         }
     }
