@@ -78,7 +78,7 @@ pub(super) fn find(wanted: &V4l2Device, remembered: Option<&str>) -> Result<Node
         // A path says all there is to know; other cameras are left in peace.
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         let node = node(&real).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => missing(wanted, &[]),
+            io::ErrorKind::NotFound => missing(wanted, &nodes().0),
             _ => explain(path, "opening it", &error),
         })?;
         return if node.capability.captures() { Ok(node) } else { Err(no_camera(&node)) };

@@ -1,0 +1,136 @@
+//! A virtual machine with Debian's kernel, in which the agent meets real drivers.
+//!
+//! It is emulated (no KVM is needed), has the host's loopback address behind its gateway, and does what is said over a
+//! serial line. It ends with the test.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::{sleep, timeout};
+
+const BOOT: Duration = Duration::from_secs(180);
+
+/// The machine.
+pub(crate) struct Machine {
+    emulator: Child,
+    line: UnixStream,
+    console: PathBuf,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.emulator.kill().ok();
+        self.emulator.wait().ok();
+        if std::thread::panicking() {
+            let console = fs::read_to_string(&self.console).unwrap_or_default();
+            let tail: Vec<&str> = console.lines().rev().take(40).collect();
+            writeln!(io::stderr(), "the console of the machine:").ok();
+            tail.iter().rev().for_each(|line| drop(writeln!(io::stderr(), "  {line}")));
+        }
+    }
+}
+
+/// What the machine is made of.
+pub(crate) struct Parts {
+    /// Kernel and initramfs, made by `tests/vm/image`.
+    pub(crate) image: PathBuf,
+    /// Files to add: where they are, and where they go.
+    pub(crate) files: Vec<(PathBuf, &'static str)>,
+    /// Where to work.
+    pub(crate) directory: PathBuf,
+}
+
+impl Machine {
+    pub(crate) async fn boot(parts: &Parts) -> Self {
+        let Parts { image, files, directory } = parts;
+        let initramfs = directory.join("initramfs.cpio");
+        fs::copy(image.join("initramfs.cpio"), &initramfs).expect("copied");
+        append(&initramfs, files, directory);
+        let (console, control) = (directory.join("console.log"), directory.join("control.sock"));
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(["-M", "q35", "-cpu", "max", "-smp", "2", "-m", "1024", "-no-reboot", "-display", "none"]);
+        command.args(["-monitor", "none", "-append", "console=ttyS0 quiet panic=-1"]);
+        command.arg("-kernel").arg(image.join("kernel")).arg("-initrd").arg(&initramfs);
+        command.arg("-serial").arg(format!("file:{}", console.display()));
+        command.arg("-serial").arg(format!("unix:{},server=on,wait=off", control.display()));
+        command.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        let emulator = command.spawn().expect("qemu-system-x86_64 is installed (tests/run --setup)");
+        let begun = Instant::now();
+        let line = loop {
+            assert!(begun.elapsed() < BOOT, "the machine did not start: {}", console.display());
+            match UnixStream::connect(&control).await {
+                Ok(line) => break line,
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            }
+        };
+        let mut machine = Self { emulator, line, console };
+        while !fs::read_to_string(&machine.console).unwrap_or_default().contains("the machine is up") {
+            assert!(begun.elapsed() < BOOT, "the machine did not come up");
+            sleep(Duration::from_millis(100)).await;
+        }
+        machine.run("true").await;
+        machine
+    }
+
+    /// Runs a command in the machine, which must succeed; returns what it printed.
+    pub(crate) async fn run(&mut self, command: &str) -> String {
+        let (status, text) = self.try_run(command).await;
+        assert_eq!(status, 0, "`{command}` in the machine:\n{text}");
+        text
+    }
+
+    /// Runs a command in the machine; returns its exit code and what it printed.
+    pub(crate) async fn try_run(&mut self, command: &str) -> (i32, String) {
+        // The marks are put together by the shell, so that an echo of the command does not look like its end.
+        let sent = format!("echo '<''<'\n{{ {command}\n}} 2>&1\necho '>''>'$?'@'\n");
+        timeout(Duration::from_secs(10), self.line.write_all(sent.as_bytes())).await.expect("in time").expect("sent");
+        let mut read = Vec::new();
+        loop {
+            let mut chunk = [0; 4096];
+            let count = timeout(Duration::from_secs(30), self.line.read(&mut chunk)).await;
+            let count =
+                count.unwrap_or_else(|_| panic!("`{command}` took too long: {}", String::from_utf8_lossy(&read)));
+            read.extend_from_slice(&chunk[..count.expect("the line is open")]);
+            let text = String::from_utf8_lossy(&read).replace('\r', "");
+            let Some((before, after)) = text.rsplit_once(">>") else { continue };
+            let Some(status) = after.trim_end().strip_suffix('@').and_then(|number| number.parse().ok()) else {
+                continue;
+            };
+            let output = before.rsplit_once("<<\n").map_or(before, |(_, output)| output);
+            return (status, output.trim_end().to_owned());
+        }
+    }
+}
+
+/// Appends a second archive to the initramfs: the kernel unpacks one after the other.
+fn append(initramfs: &Path, files: &[(PathBuf, &'static str)], directory: &Path) {
+    let tree = directory.join("overlay");
+    for (from, to) in files {
+        let target = tree.join(to.trim_start_matches('/'));
+        fs::create_dir_all(target.parent().expect("a directory")).expect("made");
+        fs::copy(from, &target).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    }
+    let script = "cd \"$0\" && find . | cpio -o -H newc --quiet >> \"$1\"";
+    let status = Command::new("sh").args(["-c", script]).arg(&tree).arg(initramfs).status();
+    assert!(status.expect("cpio is installed").success());
+}
+
+/// A program without its symbols, and the libraries it needs.
+pub(crate) fn program(from: &Path, to: &'static str, directory: &Path) -> Vec<(PathBuf, &'static str)> {
+    let stripped = directory.join(to.trim_start_matches('/').replace('/', "-"));
+    let status = Command::new("strip").arg("-o").arg(&stripped).arg(from).status().expect("binutils are installed");
+    assert!(status.success(), "strip {}", from.display());
+    let libraries = Command::new("ldd").arg(from).output().expect("ldd");
+    let libraries = String::from_utf8_lossy(&libraries.stdout).into_owned();
+    let paths = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+    let mut files: Vec<(PathBuf, &'static str)> =
+        paths.map(|path| (PathBuf::from(path), &*Box::leak(path.to_owned().into_boxed_str()))).collect();
+    files.push((stripped, to));
+    files
+}
