@@ -11,6 +11,7 @@ pub mod encode;
 pub mod event;
 pub mod footage;
 pub mod host;
+pub mod http;
 pub mod live;
 pub mod producer;
 pub mod run;

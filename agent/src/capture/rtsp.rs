@@ -9,7 +9,6 @@
 //! it, and it drops packets that come out of order. UDP is for cameras that know nothing else.
 
 mod audio;
-mod certificate;
 mod continuity;
 mod endpoint;
 mod mjpeg;

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::error::ConfigError;
 use super::secret::Secret;
-use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspCredentials, RtspTransport, Source};
+use super::source::{Credentials, ElementaryStream, FileSource, Input, Rtsp, RtspTransport, Source};
 use super::value::Span;
 use super::{
     Archive, Aws, Camera, Commands, Config, Http, Schedule, Switches, Upload, UploadMode, UploadOrder, identity, local,
@@ -215,7 +215,7 @@ fn rtsp(written: written::Rtsp, key: &str) -> Result<Source> {
     }
     let credentials = match (username, password) {
         (Some(username), password) => {
-            Some(RtspCredentials { username, password: password.unwrap_or_else(|| Secret::new("")) })
+            Some(Credentials { username, password: password.unwrap_or_else(|| Secret::new("")) })
         }
         (None, Some(_)) => return wrong(key, "a password without a username"),
         (None, None) => None,

@@ -55,7 +55,7 @@ pub struct Rtsp {
     /// `rtsp://` or `rtsps://`, without user and password.
     pub url: Url,
     /// For Basic and Digest.
-    pub credentials: Option<RtspCredentials>,
+    pub credentials: Option<Credentials>,
     /// Transport to ask for first.
     pub transport: RtspTransport,
     /// CA certificates (PEM) to trust for `rtsps` instead of the system's.
@@ -70,7 +70,7 @@ pub struct Rtsp {
 
 /// A user name and password.
 #[derive(Clone, PartialEq, Debug)]
-pub struct RtspCredentials {
+pub struct Credentials {
     /// User name.
     pub username: String,
     /// Password; never printed.

@@ -1,6 +1,7 @@
 //! The machine the agent runs on: its clock, its signals, its service manager.
 
 pub mod certificate;
+pub(crate) mod device_tls;
 pub mod iot_credentials;
 pub(crate) mod mutual_tls;
 pub mod provisioning;

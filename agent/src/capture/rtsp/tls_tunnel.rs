@@ -11,7 +11,6 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, Error as TlsError};
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_blocking;
@@ -21,10 +20,10 @@ use tokio_rustls::client::TlsStream;
 use tracing::warn;
 use url::Url;
 
-use super::certificate::client_config;
 use super::endpoint::{Endpoint, Step};
 use crate::capture::CaptureError;
 use crate::config::source::Rtsp;
+use crate::host::device_tls::{client_config, handshake_failure};
 
 /// From the camera at once: a TLS record holds up to 16 KiB.
 const FROM_CAMERA: usize = 64 << 10;
@@ -92,30 +91,6 @@ fn through(url: &Url, port: u16) -> Option<Url> {
     Some(url)
 }
 
-fn handshake_failure(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
-    let advice = match inner {
-        Some(TlsError::InvalidCertificate(reason)) => match reason {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                ": no CA that is trusted here has signed it. Put the camera's certificate, or its CA's, into ca_file"
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                ": it was made for another name. Use that name in the URL, or put the certificate into ca_file"
-            }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                ": is the time of this machine right?"
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                ": is the time of this machine right?"
-            }
-            _ => ". If it is the camera's own, put it into ca_file",
-        },
-        Some(TlsError::InvalidMessage(_)) => ": what listens there does not speak TLS; is the port right?",
-        _ => "",
-    };
-    format!("the TLS handshake failed ({error}){advice}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,17 +105,5 @@ mod tests {
             let tunnelled = through(&Url::parse(url).expect("a URL"), 4711).expect("rewritten");
             assert_eq!(tunnelled.as_str(), expected);
         }
-    }
-
-    #[test]
-    fn handshake_failures_say_what_to_do() {
-        let check = |error: TlsError, says: &str| {
-            let text = handshake_failure(&io::Error::new(io::ErrorKind::InvalidData, error));
-            assert!(text.contains(says), "{text}");
-        };
-        check(CertificateError::UnknownIssuer.into(), "ca_file");
-        check(CertificateError::Expired.into(), "time of this machine");
-        check(CertificateError::NotValidForName.into(), "another name");
-        check(rustls::InvalidMessage::InvalidContentType.into(), "speak TLS");
     }
 }

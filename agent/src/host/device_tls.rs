@@ -1,8 +1,9 @@
-//! Whether a camera's certificate is to be trusted.
+//! TLS to devices: whether a camera's certificate is to be trusted, and what to do when it is not.
 //!
 //! Cameras sign their own certificates, often without the names or the extensions that a public CA would put in. So a
 //! certificate in `ca_file` is trusted in two ways: as an authority, and, byte for byte, as the camera's own.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,10 +12,12 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+};
 
 /// A client configuration that trusts what was configured. Reads files: not to be called on the runtime.
-pub(super) fn client_config(ca_file: Option<&Path>, insecure: bool) -> Result<ClientConfig, String> {
+pub(crate) fn client_config(ca_file: Option<&Path>, insecure: bool) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let trust = if insecure { Trust::Anything } else { trusted(ca_file, provider.clone())? };
     let verifier = Arc::new(CameraVerifier { trust, provider: provider.clone() });
@@ -115,5 +118,47 @@ impl ServerCertVerifier for CameraVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What a failed handshake means, for a person.
+pub(crate) fn handshake_failure(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+    let advice = match inner {
+        Some(TlsError::InvalidCertificate(reason)) => match reason {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                ": no CA that is trusted here has signed it. Put the camera's certificate, or its CA's, into ca_file"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                ": it was made for another name. Use that name in the URL, or put the certificate into ca_file"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                ": is the time of this machine right?"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                ": is the time of this machine right?"
+            }
+            _ => ". If it is the camera's own, put it into ca_file",
+        },
+        Some(TlsError::InvalidMessage(_)) => ": what listens there does not speak TLS; is the port right?",
+        _ => "",
+    };
+    format!("the TLS handshake failed ({error}){advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handshake_failures_say_what_to_do() {
+        let check = |error: TlsError, says: &str| {
+            let text = handshake_failure(&io::Error::new(io::ErrorKind::InvalidData, error));
+            assert!(text.contains(says), "{text}");
+        };
+        check(CertificateError::UnknownIssuer.into(), "ca_file");
+        check(CertificateError::Expired.into(), "time of this machine");
+        check(CertificateError::NotValidForName.into(), "another name");
+        check(rustls::InvalidMessage::InvalidContentType.into(), "speak TLS");
     }
 }
