@@ -1,14 +1,17 @@
 //! What must hold for any bytes. Run by cargo-fuzz, and with made-up bytes by `cargo test`.
 
+use edgecam::capture::nuuo::{self, Framing, Part, PartError, PartReader};
 use edgecam::config;
 use edgecam::control::command::{Name, Request, is_id};
 use edgecam::live::honeycomb;
+use edgecam::xml;
 
 /// A target: what it is called, and what must not panic.
 type Target = (&'static str, fn(&[u8]));
 
 /// All targets, by name.
-pub(crate) const TARGETS: &[Target] = &[("command", command), ("honeycomb", honeycomb), ("config", config)];
+pub(crate) const TARGETS: &[Target] =
+    &[("command", command), ("honeycomb", honeycomb), ("config", config), ("nuuo", nuuo), ("xml", xml)];
 
 /// A command is understood or refused with a reason that can be shown; what it is called by can be a level of a topic.
 pub(crate) fn command(data: &[u8]) {
@@ -47,4 +50,55 @@ pub(crate) fn config(data: &[u8]) {
             assert!(!error.to_string().is_empty());
         }
     }
+}
+
+/// A stream of a NUUO server gives the same parts however it is cut; its other answers are understood or refused.
+pub(crate) fn nuuo(data: &[u8]) {
+    let Some((&cut, data)) = data.split_first() else { return };
+    let dressed = |begin: &str| [begin.as_bytes(), b"Content-Type: video/H264\r\nContent-Length: ", data].concat();
+    for (framing, begin) in [(Framing::Multipart, "--b\r\n"), (Framing::Requests, "POST /live HTTP/1.1\r\n")] {
+        for stream in [data.to_vec(), dressed(begin)] {
+            let whole = parts(framing, &[&stream]);
+            let (head, rest) = stream.split_at(usize::from(cut).min(stream.len()));
+            let pieces = parts(framing, &[head, rest]);
+            assert_eq!(whole.0, pieces.0);
+            assert!(pieces.1.is_none() || whole.1.is_some());
+        }
+    }
+    nuuo::is_crystal(data);
+    nuuo::session(data).ok();
+    nuuo::servers(data).ok();
+    nuuo::devices(data, "1").ok();
+    nuuo::device_tree(data).ok();
+}
+
+fn parts(framing: Framing, pieces: &[&[u8]]) -> (Vec<Part>, Option<PartError>) {
+    let mut reader = PartReader::new(framing);
+    let mut parts = Vec::new();
+    for piece in pieces {
+        reader.push(piece);
+        loop {
+            match reader.next_part() {
+                Ok(Some(part)) => parts.push(part),
+                Ok(None) => break,
+                Err(error) => return (parts, Some(error)),
+            }
+        }
+    }
+    (parts, None)
+}
+
+/// XML is read or refused; a text that is escaped can be read, and is what it was but for what XML cannot write.
+pub(crate) fn xml(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let wrapped = format!("<a b=\"{0}\">{0}</a>", xml::escape(&text));
+    for text in [data, wrapped.as_bytes()] {
+        if let Ok(root) = xml::parse(text) {
+            assert!(root.find(root.name()).is_some());
+        }
+    }
+    let root = xml::parse(wrapped.as_bytes()).expect("escaped text is XML");
+    let can_be_written = |c: &char| !c.is_control();
+    let kept = |text: &str| text.trim().chars().filter(can_be_written).collect::<String>();
+    assert_eq!(kept(root.text()), kept(text.trim_matches(|c: char| c.is_whitespace() || c.is_control())));
 }

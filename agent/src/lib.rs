@@ -19,3 +19,4 @@ pub mod telemetry;
 pub mod topology;
 pub mod upload;
 pub mod web;
+pub mod xml;

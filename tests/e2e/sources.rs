@@ -17,7 +17,7 @@ use crate::harness::rig::{camera, environment};
 use crate::harness::{Rig, Scratch, agent};
 
 /// Every dump of a stream can be read by mkvinfo, and together they show `expected`.
-async fn assert_dumps_show(kvs: &KvsServer, stream: &str, directory: &Path, expected: &[String]) {
+pub(crate) async fn assert_dumps_show(kvs: &KvsServer, stream: &str, directory: &Path, expected: &[String]) {
     let files = dumps(kvs, stream, directory);
     let mut pictures = Vec::new();
     for file in &files {
@@ -29,7 +29,7 @@ async fn assert_dumps_show(kvs: &KvsServer, stream: &str, directory: &Path, expe
 }
 
 /// The same pictures in the same order; tells where the first difference is.
-fn assert_same(what: &str, found: &[String], expected: &[String]) {
+pub(crate) fn assert_same(what: &str, found: &[String], expected: &[String]) {
     let difference = found.iter().zip(expected).position(|(found, expected)| found != expected);
     assert!(
         difference.is_none() && found.len() == expected.len(),

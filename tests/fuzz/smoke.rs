@@ -39,6 +39,16 @@ const WORDS: &[&[u8]] = &[
     b"2026-11-21T08:00:00Z",
     b"cameras: [{name: a, ",
     b"rtsp: {url: rtsp://u:p@h/1}",
+    b"POST /live HTTP/1.1\r\n",
+    b"--NUUO\r\n",
+    b"Content-Type: video/H264\r\nContent-Length: 7\r\n\r\n",
+    b"isKeyFrame: true\r\ntime: 132537600000000000\r\n",
+    b"<np:loginResponse><result>true</result><sessionId>",
+    b"<deviceTreeList><item><childEntityList>",
+    b"<item xsi:type=\"Camera\"><id>",
+    b"</item>",
+    b"<![CDATA[",
+    b"&amp;&#x41;",
     &[0, 0, 0, 60],
 ];
 

@@ -4,10 +4,12 @@
 //! keeps nothing for the next attempt. Waiting, backing off and reporting belong to the caller.
 
 mod audio_lane;
+mod continuity;
 pub mod elementary_stream;
 pub mod file;
 mod idr_watch;
 pub mod mxuvc;
+pub mod nuuo;
 mod pace;
 mod path_error;
 pub mod rtsp;
@@ -66,6 +68,7 @@ pub enum CaptureError {
 pub async fn attempt(source: &Source, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
     match source {
         Source::Rtsp(settings) => rtsp::attempt(settings, sink, cancel).await,
+        Source::Nuuo(settings) => nuuo::attempt(settings, sink, cancel).await,
         Source::ElementaryStream(settings) => elementary_stream::attempt(settings, sink, cancel).await,
         Source::File(settings) => file::attempt(settings, sink, cancel).await,
         Source::TestPattern(settings) => test_pattern::attempt(settings, sink, cancel).await,

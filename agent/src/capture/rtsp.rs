@@ -9,7 +9,6 @@
 //! it, and it drops packets that come out of order. UDP is for cameras that know nothing else.
 
 mod audio;
-mod continuity;
 mod endpoint;
 mod mjpeg;
 mod tls_tunnel;
@@ -35,10 +34,10 @@ use tracing::{debug, info, warn};
 use url::Url;
 
 use self::audio::Audio;
-use self::continuity::Continuity;
 use self::endpoint::{Endpoint, Step};
 use self::mjpeg::Transcoder;
 use self::tls_tunnel::Tunnel;
+use super::continuity::Continuity;
 use super::idr_watch::IdrWatch;
 use super::{CaptureError, Sink};
 use crate::config::source::{Rtsp, RtspTransport};

@@ -74,7 +74,7 @@ pub struct Lost {
     pub stale: u64,
     /// Frames not drawn, captured or encoded because their time had passed.
     pub late: u64,
-    /// Frames of sound for which there was no picture, or no place in time.
+    /// Frames of sound for which there was no picture, no place in time, or no reader.
     pub audio: u64,
     /// What the stream itself was missing.
     pub stream: Losses,

@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod devices;
 mod encoder;
+mod nvr;
 mod output;
 mod provision;
 mod run;
@@ -38,6 +39,8 @@ enum Command {
     Upload(upload::Arguments),
     /// Look at, cut out of or verify an archive
     Archive(archive::Arguments),
+    /// Look at what an NVR has
+    Nvr(nvr::Arguments),
     /// Get a certificate of its own for this device, with the claim certificate of its fleet (AWS IoT)
     Provision(provision::Arguments),
     /// List the cameras at this machine: formats, sizes, rates, controls
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
             Command::Check(arguments) => Box::pin(check::main(arguments)).await,
             Command::Upload(arguments) => Box::pin(upload::main(arguments)).await,
             Command::Archive(arguments) => archive::main(arguments),
+            Command::Nvr(arguments) => Box::pin(nvr::main(arguments)).await,
             Command::Provision(arguments) => Box::pin(provision::main(arguments)).await,
             Command::Devices(arguments) => devices::main(&arguments),
             Command::Encoder(arguments) => Box::pin(encoder::main(arguments)).await,

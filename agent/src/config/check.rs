@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use url::Url;
-
+use super::access::Access;
 use super::error::ConfigError;
 use super::secret::Secret;
-use super::source::{Credentials, ElementaryStream, FileSource, Input, Rtsp, RtspTransport, Source};
+use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspTransport, Source};
 use super::value::Span;
 use super::{
     Archive, Aws, Camera, Commands, Config, Http, Schedule, Switches, Upload, UploadMode, UploadOrder, identity, local,
@@ -132,6 +131,7 @@ fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Cam
     let key = format!("cameras.{name}");
     let mut sources = Vec::new();
     sources.extend(written.rtsp.map(|s| rtsp(s, &format!("{key}.rtsp"))).transpose()?);
+    sources.extend(written.nuuo.map(|s| super::nvr::nuuo(s, &format!("{key}.nuuo"))).transpose()?);
     sources.extend(
         written.elementary_stream.map(|s| elementary_stream(s, &format!("{key}.elementary_stream"))).transpose()?,
     );
@@ -140,7 +140,7 @@ fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Cam
     sources.extend(written.v4l2.map(|s| local::v4l2(s, &format!("{key}.v4l2"))).transpose()?);
     sources.extend(written.mxuvc.map(|s| local::mxuvc(s, &format!("{key}.mxuvc"))).transpose()?);
     let Some(source) = sources.pop() else {
-        return wrong(&key, "no source: give one of rtsp, elementary_stream, file, test_pattern, v4l2, mxuvc");
+        return wrong(&key, "no source: give one of rtsp, nuuo, elementary_stream, file, test_pattern, v4l2, mxuvc");
     };
     if let Some(other) = sources.pop() {
         return wrong(&key, format_args!("two sources, {} and {}: a camera has one", other.kind(), source.kind()));
@@ -185,41 +185,13 @@ pub(super) const fn seconds(seconds: u64) -> Duration {
 }
 
 fn rtsp(written: written::Rtsp, key: &str) -> Result<Source> {
-    // The text itself may hold a password: it is not repeated in the message.
-    let Ok(mut url) = Url::parse(&written.url) else {
-        return wrong(
-            &format!("{key}.url"),
-            "is not a URL; special characters in user and password are percent-encoded",
-        );
+    let access = Access {
+        url: &written.url,
+        username: written.username,
+        password_file: written.password_file,
+        password_env: written.password_env,
     };
-    if !matches!(url.scheme(), "rtsp" | "rtsps") || url.host_str().is_none() {
-        return wrong(&format!("{key}.url"), "must begin with rtsp:// or rtsps:// and name a host");
-    }
-    let decode = |text: &str| percent_decode(text);
-    let mut username = Some(decode(url.username())).filter(|name| !name.is_empty());
-    let mut password = url.password().map(|password| Secret::new(decode(password)));
-    if url.set_username("").is_err() || url.set_password(None).is_err() {
-        return wrong(&format!("{key}.url"), "cannot be used without its user and password");
-    }
-    if let Some(name) = written.username {
-        username = Some(name);
-    }
-    match (written.password_file, written.password_env) {
-        (Some(_), Some(_)) => return wrong(key, "password_file and password_env: give one of them"),
-        (Some(path), None) => password = Some(secret_file(&format!("{key}.password_file"), &path)?),
-        (None, Some(name)) => match identity::environment(&name) {
-            Some(value) => password = Some(Secret::new(value)),
-            None => return wrong(&format!("{key}.password_env"), format_args!("{name} is not set in the environment")),
-        },
-        (None, None) => {}
-    }
-    let credentials = match (username, password) {
-        (Some(username), password) => {
-            Some(Credentials { username, password: password.unwrap_or_else(|| Secret::new("")) })
-        }
-        (None, Some(_)) => return wrong(key, "a password without a username"),
-        (None, None) => None,
-    };
+    let (url, credentials) = access.check(key, &["rtsp", "rtsps"])?;
     let transport = match written.transport.as_deref() {
         None | Some("tcp") => RtspTransport::Tcp,
         Some("udp") => RtspTransport::Udp,
@@ -235,13 +207,6 @@ fn rtsp(written: written::Rtsp, key: &str) -> Result<Source> {
         setup_timeout: span(key, "setup_timeout", written.setup_timeout, seconds(10), range)?,
         frame_timeout: span(key, "frame_timeout", written.frame_timeout, seconds(10), range)?,
     }))
-}
-
-pub(super) fn percent_decode(text: &str) -> String {
-    url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B")).as_bytes())
-        .next()
-        .map(|(_, value)| value.into_owned())
-        .unwrap_or_default()
 }
 
 fn frame_rate(key: &str, rate: Option<f64>) -> Result<Option<f64>> {

@@ -1,5 +1,6 @@
 //! The config: as written → as used. After [`load`] nothing in it is wrong, missing or without a unit.
 
+mod access;
 mod check;
 mod error;
 mod honeycomb;
@@ -7,6 +8,7 @@ pub mod identity;
 mod iot;
 mod local;
 mod mqtt;
+mod nvr;
 pub mod secret;
 pub mod source;
 mod value;

@@ -204,10 +204,10 @@ fn proxy(url: Option<&str>, password_file: Option<&Path>, is_plain: bool) -> Res
     let url = Url::parse(text).ok().filter(|url| url.scheme() == "http" && url.host_str().is_some());
     let Some(url) = url else { return wrong("mqtt.proxy", "is not a URL such as http://proxy:3128") };
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let username = super::check::percent_decode(url.username());
+    let username = super::access::percent_decode(url.username());
     let password = match password_file {
         Some(path) => Some(secret_file("mqtt.proxy_password_file", path)?),
-        None => url.password().map(|password| Secret::new(super::check::percent_decode(password))),
+        None => url.password().map(|password| Secret::new(super::access::percent_decode(password))),
     };
     let login = match (username.is_empty(), password) {
         (true, Some(_)) => return wrong("mqtt.proxy", "a password without a user name"),

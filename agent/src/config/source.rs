@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use super::nvr::{Nuuo, NuuoCamera, NuuoDialect, NuuoProfile};
 use super::secret::Secret;
 use crate::encode::{Control, Encoding};
 
@@ -14,6 +15,8 @@ use crate::encode::{Control, Encoding};
 pub enum Source {
     /// An RTSP server: an IP camera or an NVR's channel.
     Rtsp(Rtsp),
+    /// A camera of a NUUO recorder.
+    Nuuo(Nuuo),
     /// Raw H.264 in Annex B form from a FIFO, a file or standard input.
     ElementaryStream(ElementaryStream),
     /// An MP4, Matroska or H.264 file played in real time.
@@ -31,6 +34,7 @@ impl Source {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Rtsp(_) => "rtsp",
+            Self::Nuuo(_) => "nuuo",
             Self::ElementaryStream(_) => "elementary_stream",
             Self::File(_) => "file",
             Self::TestPattern(_) => "test_pattern",

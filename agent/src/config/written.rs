@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::value::{Size, Span};
-use super::{honeycomb, iot, mqtt};
+use super::{honeycomb, iot, mqtt, nvr};
 use crate::control::command::Name;
 
 /// The agent's config file (YAML; JSON is YAML too).
@@ -96,6 +96,8 @@ pub(crate) struct Camera {
     pub(crate) enabled: bool,
     /// Source: an RTSP server, such as an IP camera or an NVR.
     pub(crate) rtsp: Option<Rtsp>,
+    /// Source: a camera of a NUUO recorder.
+    pub(crate) nuuo: Option<nvr::WrittenNuuo>,
     /// Source: raw H.264 or H.265 from a FIFO, a file or standard input.
     pub(crate) elementary_stream: Option<ElementaryStream>,
     /// Source: an MP4, Matroska or raw H.264 or H.265 file, played in real time.

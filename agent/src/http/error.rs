@@ -25,6 +25,8 @@ pub enum HttpFault {
 pub struct HttpError {
     /// What to do next.
     pub fault: HttpFault,
+    /// Whether there was a connection before it failed: something listens there.
+    pub was_connected: bool,
     message: String,
 }
 
@@ -45,11 +47,15 @@ impl fmt::Display for Peer {
 
 impl HttpError {
     pub(super) fn new(fault: HttpFault, message: impl Into<String>) -> Self {
-        Self { fault, message: message.into() }
+        Self { fault, was_connected: true, message: message.into() }
     }
 
     pub(super) fn unreachable(message: impl Into<String>) -> Self {
         Self::new(HttpFault::Unreachable, message)
+    }
+
+    fn unconnected(message: impl Into<String>) -> Self {
+        Self { was_connected: false, ..Self::unreachable(message) }
     }
 
     pub(super) fn malformed(message: impl Into<String>) -> Self {
@@ -60,12 +66,12 @@ impl HttpError {
 impl Peer {
     pub(super) fn unresolved(&self, error: &io::Error) -> HttpError {
         let host = &self.host;
-        HttpError::unreachable(format!("the name '{host}' cannot be resolved ({error}): check it, and the DNS server"))
+        HttpError::unconnected(format!("the name '{host}' cannot be resolved ({error}): check it, and the DNS server"))
     }
 
     pub(super) fn unconnected(&self, error: &io::Error) -> HttpError {
         let port = self.port;
-        HttpError::unreachable(match error.kind() {
+        HttpError::unconnected(match error.kind() {
             io::ErrorKind::ConnectionRefused => format!(
                 "{self} refuses connections: the device is there, but nothing listens on port {port}. Is the port right?"
             ),
@@ -81,7 +87,7 @@ impl Peer {
 
     pub(super) fn silent_host(&self, waited: Duration) -> HttpError {
         let waited = waited.as_secs_f32();
-        HttpError::unreachable(format!(
+        HttpError::unconnected(format!(
             "{self} does not answer within {waited} s: is the device switched on, is the address right, is a firewall \
              between?"
         ))

@@ -210,6 +210,8 @@ pub struct LostReport {
     pub packets: u64,
     /// Frames dropped because they were late or stale.
     pub late: u64,
+    /// Audio packets, where audio is not taken.
+    pub audio: u64,
     /// NAL units that break the syntax.
     pub malformed: u64,
     /// Pictures left out while waiting for an IDR.
@@ -354,6 +356,7 @@ pub fn stream(camera: &CameraHandle) -> StreamReport {
         lost: LostReport {
             packets: capture.lost.packets,
             late: capture.lost.late + capture.lost.stale,
+            audio: capture.lost.audio,
             malformed: capture.lost.stream.malformed,
             skipped_to_idr: capture.lost.stream.skipped_to_idr + log.refused,
             garbage_bytes: capture.lost.stream.garbage_bytes,
@@ -403,6 +406,7 @@ pub fn source(source: &Source) -> String {
     use crate::config::source::{Input, V4l2Device};
     match source {
         Source::Rtsp(rtsp) => redact_url(&rtsp.url),
+        Source::Nuuo(nuuo) => nuuo.to_string(),
         Source::ElementaryStream(stream) => match &stream.input {
             Input::Path(path) => path.display().to_string(),
             Input::Stdin => "standard input".to_owned(),
