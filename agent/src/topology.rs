@@ -4,15 +4,18 @@
 //! the other way around and follows the footage: capture stops, uploads drain, the disk finishes.
 
 mod log;
+mod nvrs;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::nvrs::Nvrs;
+use crate::capture::nvr::NvrCell;
 use crate::capture::supervisor::{self, Capture};
 use crate::config::{self, Config};
 use crate::encode::Control;
@@ -37,6 +40,7 @@ pub struct Agent {
     disk: Disk,
     shared: Shared,
     streams: Streams,
+    nvrs: Nvrs,
     clock: Option<(Stage, CancellationToken)>,
     /// When it started.
     pub started: Instant,
@@ -103,6 +107,7 @@ impl Agent {
             disk: Disk::start()?,
             shared: Shared::default(),
             streams: Streams::default(),
+            nvrs: Nvrs::default(),
             clock: None,
             started: Instant::now(),
             config: Config { cameras: Vec::new(), ..config.clone() },
@@ -112,7 +117,8 @@ impl Agent {
     }
 
     /// Goes over to another config: cameras whose config did not change are not touched.
-    pub async fn apply(&mut self, config: Config) {
+    pub async fn apply(&mut self, mut config: Config) {
+        config.adopt_listings(&self.config);
         if config.aws != self.config.aws {
             // Uploads hold on to the control plane they were started with.
             self.shared = Shared::default();
@@ -154,6 +160,7 @@ impl Agent {
         if uploads && self.clock.is_none() {
             self.clock = Some(self.start_clock(&config.aws));
         }
+        self.nvrs.apply(&config.nvrs).await;
         self.config = config;
     }
 
@@ -189,6 +196,7 @@ impl Agent {
     pub async fn stop(mut self) {
         self.streams.stop_all().await;
         self.stop_clock().await;
+        self.nvrs.apply(&[]).await;
         let cameras = std::mem::take(&mut self.cameras).into_values().collect();
         self.end(cameras).await;
         self.disk.stop(DISK_GRACE).await;
@@ -209,10 +217,20 @@ impl Agent {
         self.cameras.values().map(|camera| camera.handle.clone()).collect()
     }
 
+    /// Recorders that are asked for their channels, by name.
+    pub fn nvrs(&self) -> Vec<(String, NvrCell)> {
+        self.nvrs.cells()
+    }
+
+    /// Told of each answer of one of them.
+    pub fn nvr_listed(&self) -> Arc<Notify> {
+        self.nvrs.listed()
+    }
+
     /// Panics of all stages.
     pub fn panics(&self) -> u64 {
         let of = |camera: &Camera| camera.capture.panics() + camera.upload.as_ref().map_or(0, Stage::panics);
-        self.cameras.values().map(of).sum()
+        self.cameras.values().map(of).sum::<u64>() + self.nvrs.panics()
     }
 
     async fn start_camera(&self, camera: &config::Camera, aws: &config::Aws) -> Camera {

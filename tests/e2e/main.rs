@@ -21,6 +21,7 @@ mod iot_credentials;
 mod live_rtp;
 mod mqtt;
 mod nuuo;
+mod nvrs;
 mod order;
 mod provisioning;
 mod sources;

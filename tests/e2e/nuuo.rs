@@ -2,7 +2,7 @@
 //! habits; and what they do to an agent that trusts them.
 
 pub(crate) mod clip;
-mod hostile;
+pub(crate) mod hostile;
 pub(crate) mod server;
 mod sessions;
 pub(crate) mod xml;

@@ -10,6 +10,7 @@ pub mod file;
 mod idr_watch;
 pub mod mxuvc;
 pub mod nuuo;
+pub mod nvr;
 mod pace;
 mod path_error;
 pub mod rtsp;

@@ -29,7 +29,7 @@ pub use self::parts::{Framing, Part, PartError, PartHead, PartReader};
 use super::continuity::Continuity;
 use super::idr_watch::IdrWatch;
 use super::{CaptureError, Sink};
-use crate::config::source::Nuuo;
+use crate::config::source::{Nuuo, NuuoDialect};
 use crate::http::HttpFault;
 
 /// FILETIME counts in 100 ns.
@@ -44,17 +44,20 @@ pub async fn attempt(settings: &Nuuo, sink: &mut Sink, cancel: &CancellationToke
     }
 }
 
-/// The cameras of a recorder.
-pub async fn list(settings: &Nuuo) -> Result<Vec<Camera>, CaptureError> {
-    Box::pin(async { Nvr::connect(settings).await?.cameras().await }).await
+/// How a recorder speaks, and its cameras.
+pub async fn list(settings: &Nuuo) -> Result<(NuuoDialect, Vec<Camera>), CaptureError> {
+    let asked = async {
+        let mut nvr = Nvr::connect(settings).await?;
+        let cameras = nvr.cameras().await?;
+        Ok((nvr.dialect(), cameras))
+    };
+    Box::pin(asked).await
 }
 
 async fn watch(settings: &Nuuo, sink: &mut Sink) -> CaptureError {
     let begun = async {
         let mut nvr = Nvr::connect(settings).await?;
-        let cameras = nvr.cameras().await?;
-        let camera = answers::select(&cameras, &settings.camera).map_err(CaptureError::NotFound)?.clone();
-        check_profile(&camera, settings)?;
+        let camera = find(&mut nvr, settings).await?;
         Ok((nvr, camera))
     };
     let (mut nvr, camera) = match begun.await {
@@ -82,6 +85,18 @@ async fn watch(settings: &Nuuo, sink: &mut Sink) -> CaptureError {
             }
         }
     }
+}
+
+/// The camera that the config means. One that was listed before is not asked for again: 64 cameras of one recorder would
+/// ask for all of its 64 cameras each.
+async fn find(nvr: &mut Nvr, settings: &Nuuo) -> Result<Camera, CaptureError> {
+    if let Some((server, id)) = settings.camera.exact.clone() {
+        return Ok(Camera { server, id, name: String::new(), profiles: Vec::new(), enabled: true });
+    }
+    let cameras = nvr.cameras().await?;
+    let camera = answers::select(&cameras, &settings.camera).map_err(CaptureError::NotFound)?.clone();
+    check_profile(&camera, settings)?;
+    Ok(camera)
 }
 
 fn check_profile(camera: &Camera, settings: &Nuuo) -> Result<(), CaptureError> {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::EXIT_CONFIG;
 use super::output::{bytes, say};
 use crate::capture::{self, Sink};
-use crate::config::{self, Archive, Camera, Config};
+use crate::config::{self, Archive, Camera, Config, Nvr};
 use crate::encode::Control;
 use crate::footage::disk::free_bytes;
 use crate::telemetry::report;
@@ -23,6 +23,8 @@ use crate::upload::{ControlPlane, Network, doctor};
 
 /// A camera is watched for this long.
 const WATCH: Duration = Duration::from_secs(8);
+/// For an NVR to list its channels.
+const LIST: Duration = Duration::from_secs(30);
 /// GOPs longer than this make live view slow to start and recovery coarse.
 const LONG_GOP_SECONDS: f64 = 5.0;
 
@@ -93,6 +95,9 @@ pub(super) async fn main(arguments: Arguments) -> ExitCode {
     if !arguments.offline {
         for camera in &config.cameras {
             self::camera(&mut findings, camera).await;
+        }
+        for nvr in &config.nvrs {
+            self::nvr(&mut findings, nvr).await;
         }
         if config.cameras.iter().any(|camera| camera.upload.is_some()) {
             aws(&mut findings, &config).await;
@@ -206,6 +211,19 @@ async fn camera(findings: &mut Findings, camera: &Camera) {
         findings.add(Verdict::Warn, what, found, Some(advice));
     } else {
         findings.ok(what, found);
+    }
+}
+
+async fn nvr(findings: &mut Findings, nvr: &Nvr) {
+    let what = format!("{}: {}", nvr.name, report::source(nvr.source()));
+    match tokio::time::timeout(LIST, capture::nvr::count(nvr)).await {
+        Ok(Ok(0)) => {
+            let advice = "give this user the right to see cameras, in the NVR";
+            findings.add(Verdict::Warn, what, "it lists no channel", Some(advice));
+        }
+        Ok(Ok(count)) => findings.ok(what, format!("{count} channels")),
+        Ok(Err(error)) => findings.fail(what, error.to_string(), "see the message; `edgecam nvr list` asks it again"),
+        Err(_) => findings.fail(what, format!("no list in {} s", LIST.as_secs()), "is it overloaded?"),
     }
 }
 

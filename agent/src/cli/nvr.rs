@@ -75,7 +75,7 @@ pub(super) async fn main(arguments: Arguments) -> ExitCode {
         Err(error) => return fail(EXIT_CONFIG, format_args!("{error}")),
     };
     let cameras = match nuuo::list(&settings).await {
-        Ok(cameras) => cameras,
+        Ok((_, cameras)) => cameras,
         Err(error) => return fail(1, format_args!("{error}")),
     };
     if json {

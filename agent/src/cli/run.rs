@@ -148,6 +148,7 @@ async fn reload(file: &Path, control: &Control, doors: &mut Doors) {
 /// Where commands come in and reports go out.
 struct Doors {
     control: (Stage, CancellationToken),
+    nvrs: (Stage, CancellationToken),
     http: Option<Door<Http>>,
     mqtt: Option<Door<Broker>>,
 }
@@ -179,7 +180,11 @@ impl Doors {
         let cancel = CancellationToken::new();
         let (commands, token) = (control.clone(), cancel.clone());
         let make = move || control::run(commands.clone(), token.clone());
+        let listening = CancellationToken::new();
+        let (commands, token) = (control.clone(), listening.clone());
+        let take = move || control::nvrs::run(commands.clone(), token.clone());
         Self {
+            nvrs: (Stage::spawn("nvrs".to_owned(), listening.clone(), take), listening),
             control: (Stage::spawn("control".to_owned(), cancel.clone(), make), cancel),
             http: http.map(|http| open_http(http, control)),
             mqtt: mqtt.and_then(|mqtt| open_mqtt(mqtt, control)),
@@ -205,9 +210,10 @@ impl Doors {
         if let Some(http) = self.http {
             http.close().await;
         }
-        let (stage, cancel) = self.control;
-        cancel.cancel();
-        stage.end(CLOSE).await;
+        for (stage, cancel) in [self.nvrs, self.control] {
+            cancel.cancel();
+            stage.end(CLOSE).await;
+        }
         if let Some(mqtt) = self.mqtt {
             mqtt.close().await;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::access::Access;
 use super::error::ConfigError;
+use super::nvrs::Checked;
 use super::secret::Secret;
 use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspTransport, Source};
 use super::value::Span;
@@ -41,6 +42,22 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
         }
         cameras.push(self::camera(camera, &thing, &state_dir)?);
     }
+    let mut nvrs = Vec::new();
+    let mut nvr_names = HashSet::new();
+    for nvr in written.nvrs {
+        if !nvr_names.insert(nvr.name.clone()) {
+            return wrong("nvrs", format_args!("two NVRs are named `{}`", nvr.name));
+        }
+        match super::nvrs::nvr(nvr, &thing, &state_dir)? {
+            Checked::Nvr(nvr) => nvrs.push(*nvr),
+            Checked::Cameras(more) => cameras.extend(more),
+        }
+    }
+    if let Some(camera) =
+        cameras.iter().filter(|camera| camera.nvr.is_some()).find(|camera| names.contains(&camera.name))
+    {
+        return wrong("cameras", format_args!("two cameras are named `{}`", camera.name));
+    }
     unique_streams(&cameras)?;
     local::one_auto(&cameras)?;
     let has_mqtt = written.mqtt.is_some();
@@ -58,6 +75,7 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
         honeycomb,
         log_level: level(written.log.level.as_deref())?,
         cameras,
+        nvrs,
     })
 }
 
@@ -121,7 +139,7 @@ pub(super) fn secret_file(key: &str, path: &Path) -> Result<Secret> {
     }
 }
 
-fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Camera> {
+pub(super) fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Camera> {
     let name = written.name;
     let is_legal = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_legal) {
@@ -162,7 +180,7 @@ fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Cam
     }
     let (ring, ring_most) = (ring as usize, ring_most as usize);
     let switches = Switches { enabled: written.enabled, ..Switches::default() };
-    Ok(Camera { name, source, audio: written.audio, ring, ring_most, archive, upload, switches })
+    Ok(Camera { name, nvr: None, source, audio: written.audio, ring, ring_most, archive, upload, switches })
 }
 
 pub(super) fn span(
@@ -184,7 +202,7 @@ pub(super) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn rtsp(written: written::Rtsp, key: &str) -> Result<Source> {
+pub(super) fn rtsp(written: written::Rtsp, key: &str) -> Result<Source> {
     let access = Access {
         url: &written.url,
         username: written.username,

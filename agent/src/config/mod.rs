@@ -9,6 +9,7 @@ mod iot;
 mod local;
 mod mqtt;
 mod nvr;
+pub mod nvrs;
 pub mod secret;
 pub mod source;
 mod value;
@@ -23,6 +24,7 @@ pub use error::ConfigError;
 pub use honeycomb::{Honeycomb, LiveLimits};
 pub(crate) use local::DEEPLENS_TOOL;
 pub use mqtt::Mqtt;
+pub use nvrs::Nvr;
 
 use crate::control::command::Name;
 use crate::encode;
@@ -52,8 +54,10 @@ pub struct Config {
     pub commands: Commands,
     /// Level of the log.
     pub log_level: tracing::Level,
-    /// The cameras.
+    /// The cameras, those of recorders too.
     pub cameras: Vec<Camera>,
+    /// Recorders that list their channels.
+    pub nvrs: Vec<Nvr>,
 }
 
 /// Where and how to reach AWS.
@@ -94,6 +98,8 @@ pub struct Commands {
 pub struct Camera {
     /// Its name.
     pub name: String,
+    /// The recorder whose channel it is, where it came from one.
+    pub nvr: Option<String>,
     /// Where its pictures come from.
     pub source: Source,
     /// Whether its sound is recorded.

@@ -67,6 +67,8 @@ pub struct NuuoCamera {
     pub area: Option<String>,
     /// Its id, or its name.
     pub camera: Option<String>,
+    /// Its recording server and its id, where the recorder has been asked already.
+    pub exact: Option<(String, String)>,
 }
 
 /// Which stream of a camera.
@@ -104,6 +106,9 @@ impl NuuoProfile {
 /// For messages.
 impl fmt::Display for NuuoCamera {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((_, id)) = &self.exact {
+            return write!(f, "with the id `{id}`");
+        }
         match (&self.area, &self.camera) {
             (Some(area), Some(camera)) => write!(f, "`{area}` with the id `{camera}`"),
             (Some(name), None) | (None, Some(name)) => write!(f, "`{name}`"),
@@ -119,7 +124,9 @@ impl fmt::Display for Nuuo {
         let port = self.server.port_or_known_default().unwrap_or_default();
         write!(f, "nuuo://{host}:{port}/{}", self.camera.area.as_deref().unwrap_or_default())?;
         write!(f, "?profile={}", self.profile.name())?;
-        self.camera.camera.as_deref().map_or(Ok(()), |camera| write!(f, "&camera={camera}"))
+        let exact = self.camera.exact.as_ref().map(|(_, id)| id);
+        let camera = self.camera.camera.as_ref().or(exact);
+        camera.map_or(Ok(()), |camera| write!(f, "&camera={camera}"))
     }
 }
 
@@ -161,7 +168,7 @@ pub(super) fn nuuo(written: WrittenNuuo, key: &str) -> Result<Source> {
     Ok(Source::Nuuo(Nuuo {
         server,
         credentials,
-        camera: NuuoCamera { area, camera },
+        camera: NuuoCamera { area, camera, exact: None },
         profile,
         dialect,
         setup_timeout: span(key, "setup_timeout", written.setup_timeout, seconds(10), range)?,

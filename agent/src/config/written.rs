@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::value::{Size, Span};
-use super::{honeycomb, iot, mqtt, nvr};
+use super::{honeycomb, iot, mqtt, nvr, nvrs};
 use crate::control::command::Name;
 
 /// The agent's config file (YAML; JSON is YAML too).
@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     /// The cameras, each with a name of its own.
     pub(crate) cameras: Vec<Camera>,
+    /// Recorders whose channels become cameras, each with a name of its own.
+    pub(crate) nvrs: Vec<nvrs::WrittenNvr>,
 }
 
 /// Where and how to reach AWS. Credentials come from AWS IoT's credentials provider, if it is configured, or else from
@@ -86,7 +88,7 @@ pub(crate) struct Log {
 }
 
 /// One camera. Exactly one of the source kinds must be given.
-#[derive(Deserialize, JsonSchema, Debug)]
+#[derive(Deserialize, JsonSchema, Debug, Default)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Camera {
     /// Its name: letters, digits, `_`, `-` and `.`; unique on this device.
@@ -128,7 +130,7 @@ fn yes() -> bool {
 }
 
 /// An RTSP source.
-#[derive(Deserialize, JsonSchema, Debug)]
+#[derive(Deserialize, JsonSchema, Debug, Clone)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rtsp {
     /// `rtsp://` or `rtsps://`. User and password may be in it, percent-encoded; better in the keys below.

@@ -158,6 +158,7 @@ pub fn effective(file: &Path) -> Result<(Config, Commanded), ConfigError> {
             }
         }
     }
+    config.recall_nvrs();
     commanded.switch(&mut config);
     Ok((config, commanded))
 }

@@ -34,6 +34,7 @@ pub(super) async fn set(context: &Context, text: &str) -> Ending {
     let instead_of = std::fs::read_to_string(file).or_else(|error| failed(format!("{}: {error}", file.display())))?;
     let mut new = config::parse(text).or_else(|error| rejected(error.to_string()))?;
     let mut commanded = context.commanded.lock().await;
+    new.recall_nvrs();
     commanded.switch(&mut new);
     let (old, streamed) = {
         let agent = context.agent.read().await;

@@ -197,6 +197,11 @@ impl Control {
         self.0.context.restart.notified().await;
     }
 
+    /// What commands have changed. Locked before the agent.
+    pub(super) fn commanded(&self) -> &tokio::sync::Mutex<Commanded> {
+        &self.0.context.commanded
+    }
+
     /// The agent, for transports that also report.
     pub fn agent(&self) -> &web::Shared {
         &self.0.context.agent

@@ -11,6 +11,7 @@ mod journal;
 pub mod link;
 pub mod live;
 pub mod mqtt;
+pub mod nvrs;
 pub mod reply;
 mod report;
 pub mod snapshot;

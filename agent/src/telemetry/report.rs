@@ -5,6 +5,7 @@ use edgecam_media::Timestamp;
 use serde::Serialize;
 
 use crate::capture::Particulars;
+use crate::capture::nvr::NvrCell;
 use crate::config;
 use crate::config::secret::redact_url;
 use crate::config::source::Source;
@@ -36,6 +37,9 @@ pub struct AgentReport {
     pub active_streams: usize,
     /// All cameras.
     pub streams: Vec<StreamReport>,
+    /// Recorders that list their channels.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nvrs: Vec<NvrReport>,
     /// The MQTT connection, where there is one to tell of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mqtt: Option<MqttReport>,
@@ -96,6 +100,47 @@ pub fn mqtt(status: MqttStatus) -> MqttReport {
         waiting_bytes: status.outbox.bytes,
         dropped: status.outbox.dropped,
     }
+}
+
+/// A recorder.
+#[derive(Serialize, Clone, Debug)]
+pub struct NvrReport {
+    /// Its name.
+    pub name: String,
+    /// `listed`, `failing`, or `connecting` when it has not answered yet.
+    pub state: &'static str,
+    /// Why it did not list its channels.
+    pub error: Option<String>,
+    /// When it listed them last, in this run.
+    pub listed: Option<String>,
+    /// Channels it has.
+    pub channels: usize,
+    /// Cameras they have become.
+    pub cameras: usize,
+    /// Times it was asked.
+    pub attempts: u64,
+}
+
+fn nvrs(agent: &Agent) -> Vec<NvrReport> {
+    let config = agent.config();
+    let report = |(name, cell): (String, NvrCell)| {
+        let status = cell.status();
+        let of = |camera: &&config::Camera| camera.nvr.as_ref() == Some(&name);
+        NvrReport {
+            state: match (&status.error, status.listed) {
+                (Some(_), _) => "failing",
+                (None, Some(_)) => "listed",
+                (None, None) => "connecting",
+            },
+            error: status.error,
+            listed: status.listed.map(|time| time.to_string()),
+            channels: config.nvrs.iter().find(|nvr| nvr.name == name).map_or(0, |nvr| nvr.listing.count()),
+            cameras: config.cameras.iter().filter(of).count(),
+            attempts: status.attempts,
+            name,
+        }
+    };
+    agent.nvrs().into_iter().map(report).collect()
 }
 
 /// One camera.
@@ -272,8 +317,10 @@ pub fn agent(agent: &Agent, now: Timestamp) -> AgentReport {
         let upload = stream.upload.as_ref().is_none_or(|upload| upload.uploader_status == "SUCCESS");
         matches!(stream.state, "streaming" | "ended" | "disabled") && archive && upload
     };
+    let nvrs = nvrs(agent);
+    let are_listed = nvrs.iter().all(|nvr| nvr.error.is_none());
     AgentReport {
-        status: if streams.iter().all(is_well) { "healthy" } else { "degraded" },
+        status: if are_listed && streams.iter().all(is_well) { "healthy" } else { "degraded" },
         timestamp: now.to_string(),
         version: env!("CARGO_PKG_VERSION"),
         thing: agent.config().thing.clone(),
@@ -282,6 +329,7 @@ pub fn agent(agent: &Agent, now: Timestamp) -> AgentReport {
         clock_skew_seconds: agent.clock_skew(),
         active_streams: streams.iter().filter(|stream| stream.state == "streaming").count(),
         streams,
+        nvrs,
         mqtt: None,
         commands: None,
     }

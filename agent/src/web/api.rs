@@ -52,6 +52,7 @@ pub(super) async fn health(State(control): State<Control>) -> Response {
         "clock_skew_seconds": report.clock_skew_seconds,
         "active_streams": report.active_streams,
         "streams": report.streams.len(),
+        "nvrs": report.nvrs,
         "mqtt": report.mqtt,
         "live_streams": live.as_ref().map(|live| live.active_streams),
         "total_viewers": live.as_ref().map(|live| live.total_viewers),

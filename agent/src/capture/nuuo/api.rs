@@ -79,6 +79,10 @@ impl Nvr {
         Ok(nvr)
     }
 
+    pub(super) fn dialect(&self) -> NuuoDialect {
+        self.dialect
+    }
+
     /// Whether there are sessions, which expire.
     pub(super) fn has_session(&self) -> bool {
         self.dialect == NuuoDialect::Crystal

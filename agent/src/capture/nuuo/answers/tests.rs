@@ -91,7 +91,7 @@ fn cameras_are_chosen_by_name_or_id() {
     };
     let cameras = [camera("1", "Hall"), camera("2", "Roof"), camera("3", "Roof"), camera("4", "")];
     let check = |area: Option<&str>, id: Option<&str>, expected: Result<&str, &str>| {
-        let wanted = NuuoCamera { area: area.map(str::to_owned), camera: id.map(str::to_owned) };
+        let wanted = NuuoCamera { area: area.map(str::to_owned), camera: id.map(str::to_owned), exact: None };
         let found = select(&cameras, &wanted).map(|camera| camera.id.as_str());
         match (found, expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected),
