@@ -20,6 +20,7 @@ mod iot;
 mod iot_credentials;
 mod live_rtp;
 mod mqtt;
+mod mxuvc;
 mod nuuo;
 mod nvrs;
 mod order;

@@ -206,6 +206,8 @@ async fn cameras_at_real_drivers() {
     act("controls", begun);
     refusals(&mut stage).await;
     act("busy, permission, no such device, no such format", begun);
+    encoder(&mut stage).await;
+    act("the encoder by command", begun);
     damaged(&mut stage).await;
     act("damaged buffers", begun);
     unplugged(&mut stage).await;
@@ -416,6 +418,27 @@ async fn refusals(stage: &mut Stage) {
     assert!(report["stream"]["error"].as_str().is_some_and(|error| error.contains("group 'video'")), "{report:#}");
 }
 
+/// Bitrate and GOP while it runs, a size for which the camera is opened anew, and an IDR on request.
+async fn encoder(stage: &mut Stage) {
+    let source =
+        json!({ "device": "/dev/video0", "format": "nv12", "width": 320, "height": 180, "frame_rate": 5, "gop": 300 });
+    stage.configure(&[camera("one", &source)]).await;
+    stage.reload().await;
+    let before = stage.until("one", "a GOP", |report| report["gops"].as_u64() >= Some(1)).await["gops"].as_u64();
+    let ask = async |stage: &mut Stage, command: &str, body: &str| {
+        let text = stage.machine.run(&format!("tool ask 8080 /streams/one/commands/{command} '{body}'")).await;
+        assert!(text.contains("\"done\""), "{command}: {text}");
+    };
+    ask(stage, "keyframe", r#"{"requestId": "a"}"#).await;
+    stage.until("one", "an IDR that was asked for", |report| report["gops"].as_u64() > before).await;
+    ask(stage, "encoder", r#"{"requestId": "b", "bitrate": 200000, "gop": 5}"#).await;
+    stage.persisted("one", 4).await;
+    ask(stage, "encoder", r#"{"requestId": "c", "resolution": [640, 360], "framerate": 4, "gop": 4}"#).await;
+    stage.until("one", "the larger size", |report| report["video"]["width"] == 640).await;
+    let file = stage.persisted("one", 3).await;
+    assert_eq!(media::size(&file).await, (640, 360));
+}
+
 async fn damaged(stage: &mut Stage) {
     let source = json!({ "device": "/dev/video0", "format": "yuyv", "width": 320, "height": 180, "frame_rate": 5 });
     stage.configure(&[camera("one", &source)]).await;
@@ -423,7 +446,7 @@ async fn damaged(stage: &mut Stage) {
     stage.until_state("one", "streaming").await;
     let before = stage.report("one").await["lost"]["malformed"].as_u64().unwrap_or_default();
     for _ in 0..3 {
-        stage.machine.run("tool set /dev/video0 'Inject V4L2_BUF_FLAG_ERROR' 1; sleep 1").await;
+        stage.machine.run("tool set /dev/video0 'Inject V4L2_BUF_FLAG_ERROR' 1 && sleep 1").await;
     }
     stage
         .until("one", "three damaged buffers", |report| {

@@ -3,7 +3,8 @@
 //!
 //! `tool play FRAMES DEVICE WIDTH HEIGHT FPS` writes H.264 to a loopback device; FRAMES holds pictures, each behind its
 //! length (32 bits, big endian), and is played again and again. `tool set DEVICE CONTROL VALUE` sets a control or presses a
-//! button. `tool get DEVICE CONTROL` prints one. `tool ask PORT PATH` prints what the agent's page answers.
+//! button. `tool get DEVICE CONTROL` prints one. `tool ask PORT PATH [BODY]` prints what the agent answers to a
+//! GET, or to a POST.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a small program of the tests")]
 
@@ -25,7 +26,8 @@ fn main() -> Result<()> {
         }
         ["set", device, control, value] => set(device, control, value.parse()?),
         ["get", device, control] => get(device, control),
-        ["ask", port, path] => ask(port, path),
+        ["ask", port, path] => ask(port, "GET", path, ""),
+        ["ask", port, path, body] => ask(port, "POST", path, body),
         _ => Err("play, set, get or ask".into()),
     }
 }
@@ -51,10 +53,11 @@ fn play(frames: &str, device: &str, (width, height): (u32, u32), fps: f64) -> Re
     }
 }
 
-fn ask(port: &str, path: &str) -> Result<()> {
+fn ask(port: &str, method: &str, path: &str, body: &str) -> Result<()> {
     let mut stream = std::net::TcpStream::connect(format!("127.0.0.1:{port}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n")?;
+    write!(stream, "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut stream, &mut answer)?;
     println!("{}", answer.split_once("\r\n\r\n").map_or("", |(_, body)| body));

@@ -120,7 +120,7 @@ impl<'a> Watcher<'a> {
     }
 
     /// Sets what is other than `before`; returns what failed.
-    async fn set(&self, wanted: &Encoding, before: Option<&Encoding>) -> Vec<String> {
+    async fn set(&mut self, wanted: &Encoding, before: Option<&Encoding>) -> Vec<String> {
         let mut failures = Vec::new();
         for setting in settings(wanted, self.source.frame_size, before) {
             if let Err(error) = Tool(self.source).set(setting).await {
@@ -134,6 +134,8 @@ impl<'a> Watcher<'a> {
         self.particulars.describe(|camera| {
             (camera.device, camera.asked, camera.notes) = (Some(device), Some(asked), notes);
         });
+        // Pictures from before, and with gaps: the queue was full while the tool was at work.
+        while self.observed.try_recv().is_ok() {}
         failures
     }
 }

@@ -96,7 +96,7 @@ impl Session {
         let mut camera = Camera::new(opened, &wanted, self.idr_requests.clone())
             .map_err(|error| CaptureError::UnsupportedFormat(error.to_string()))?;
         let mut last_picture = self.clocks.now().monotonic;
-        let mut failures = 0;
+        let (mut failures, mut told) = (0, *lost);
         loop {
             // Nothing is ever sent: the channel closes when the attempt ends.
             if !matches!(self.stop.try_recv(), Err(TryRecvError::Empty)) {
@@ -129,7 +129,6 @@ impl Session {
             };
             failures = 0;
             let at = self.time_of(&filled);
-            let before = *lost;
             let pictures = camera.code(&filled, at, lost)?;
             camera
                 .opened
@@ -141,7 +140,7 @@ impl Session {
             } else if silence > self.settings.frame_timeout {
                 return Err(camera.no_picture(self.settings.frame_timeout));
             }
-            let news = (before != *lost).then_some(Event::Lost(*lost));
+            let news = (std::mem::replace(&mut told, *lost) != *lost).then_some(Event::Lost(*lost));
             let pictures = pictures.into_iter().map(|(picture, at)| Event::Picture { picture, at });
             for event in pictures.chain(news) {
                 if self.events.blocking_send(event).is_err() {
