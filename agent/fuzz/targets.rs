@@ -1,6 +1,7 @@
 //! What must hold for any bytes. Run by cargo-fuzz, and with made-up bytes by `cargo test`.
 
 use edgecam::capture::nuuo::{self, Framing, Part, PartError, PartReader};
+use edgecam::capture::onvif;
 use edgecam::config;
 use edgecam::control::command::{Name, Request, is_id};
 use edgecam::live::honeycomb;
@@ -10,8 +11,14 @@ use edgecam::xml;
 type Target = (&'static str, fn(&[u8]));
 
 /// All targets, by name.
-pub(crate) const TARGETS: &[Target] =
-    &[("command", command), ("honeycomb", honeycomb), ("config", config), ("nuuo", nuuo), ("xml", xml)];
+pub(crate) const TARGETS: &[Target] = &[
+    ("command", command),
+    ("honeycomb", honeycomb),
+    ("config", config),
+    ("nuuo", nuuo),
+    ("xml", xml),
+    ("onvif", onvif),
+];
 
 /// A command is understood or refused with a reason that can be shown; what it is called by can be a level of a topic.
 pub(crate) fn command(data: &[u8]) {
@@ -101,4 +108,23 @@ pub(crate) fn xml(data: &[u8]) {
     let can_be_written = |c: &char| !c.is_control();
     let kept = |text: &str| text.trim().chars().filter(can_be_written).collect::<String>();
     assert_eq!(kept(root.text()), kept(text.trim_matches(|c: char| c.is_whitespace() || c.is_control())));
+}
+
+/// What an ONVIF device or a stranger answers is understood or refused.
+pub(crate) fn onvif(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let wrapped = |call: &str| format!("<E><Body><{call}Response>{text}</{call}Response></Body></E>").into_bytes();
+    for (call, inner) in
+        [("GetProfiles", "<Profiles token='a'>"), ("GetServices", "<Service>"), ("GetStreamUri", "<Uri>")]
+    {
+        for text in [data.to_vec(), wrapped(call), [inner.as_bytes(), data].concat()] {
+            onvif::system_time(&text).ok();
+            onvif::services(&text).ok();
+            onvif::capabilities(&text).ok();
+            assert!(onvif::profiles(&text).map_or(0, |profiles| profiles.len()) <= 512);
+            onvif::stream_uri(&text).ok();
+            onvif::snapshot_uri(&text).ok();
+            assert!(onvif::discovery::matches(&text, "1", "h").len() <= 16);
+        }
+    }
 }

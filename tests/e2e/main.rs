@@ -23,6 +23,7 @@ mod mqtt;
 mod mxuvc;
 mod nuuo;
 mod nvrs;
+mod onvif;
 mod order;
 mod provisioning;
 mod sources;

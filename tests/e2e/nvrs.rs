@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::agent::note;
-use crate::harness::footage::archived;
-use crate::harness::{PATIENCE, Rig, http, is_long, poll};
+use crate::harness::agent::{self, note};
+use crate::harness::camera::RtspServer;
+use crate::harness::footage::{archived, archived_pictures};
+use crate::harness::media::{self, Clip};
+use crate::harness::{PATIENCE, Rig, Scratch, http, is_long, poll};
 use crate::nuuo::clip;
 use crate::nuuo::hostile::resident;
 use crate::nuuo::server::{Camera, Dialect, Server};
@@ -192,4 +194,43 @@ fn cpu_seconds(pid: rustix::process::Pid) -> f64 {
     let ticks = |index: usize| fields[index].parse::<f64>().expect("a number");
     // Fields 14 and 15 of proc(5), in ticks of 10 ms.
     (ticks(11) + ticks(12)) / 100.0
+}
+
+/// Recorded footage comes into an archive of its own, each picture at the time it was taken.
+#[tokio::test]
+async fn recorded_footage_is_fetched() {
+    let file = Clip::new(8).file().await;
+    let expected = media::decoded(&file).await;
+    let server = RtspServer::start(0, &["--auth", "digest", "--file", &file.to_string_lossy()]).await;
+    let scratch = Scratch::new("fetch");
+    let password = scratch.write("password", "test\n");
+    let run = async |name: &str, range: &str| {
+        let directory = scratch.join(name);
+        let (directory, password) = (directory.to_string_lossy(), password.to_string_lossy());
+        let url = server.url();
+        let arguments =
+            ["archive", "fetch", &directory, &url, range, "--username", "admin", "--password-file", &password];
+        agent::run(&[], &arguments, PATIENCE).await
+    };
+    // Up to the end of the range.
+    let output = run("a", "2026-03-01T08:00:00Z/2026-03-01T08:00:04Z").await;
+    let text = agent::text(&output);
+    assert!(output.status.success() && text.contains("60 pictures from 2026-03-01T08:00:00"), "{text}");
+    let packets = archived(&scratch.join("a")).await;
+    let start: jiff::Timestamp = "2026-03-01T08:00:00Z".parse().expect("a time");
+    for (index, packet) in packets.iter().enumerate() {
+        let due = start.as_millisecond() + index as i64 * 1000 / 15;
+        assert!((packet.ms - due).abs() <= 2, "picture {index} is {} ms off", packet.ms - due);
+    }
+    assert_eq!(archived_pictures(&scratch.join("a")).await, expected[..60]);
+    // Up to the end of the recording, which is said to be too soon.
+    let output = run("b", "2026-03-01T08:00:00Z/2026-03-01T09:00:00Z").await;
+    let text = agent::text(&output);
+    assert!(!output.status.success() && text.contains("it ends before 2026-03-01T09:00:00"), "{text}");
+    assert_eq!(archived_pictures(&scratch.join("b")).await, expected);
+    let verified = agent::run(&[], &["archive", "verify", &scratch.join("b").to_string_lossy()], PATIENCE).await;
+    assert!(verified.status.success(), "{}", agent::text(&verified));
+    // A directory that is in use.
+    let output = run("b", "2026-03-01T08:00:00Z/2026-03-01T09:00:00Z").await;
+    assert!(agent::text(&output).contains("not empty"), "{}", agent::text(&output));
 }

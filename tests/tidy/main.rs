@@ -140,7 +140,7 @@ fn the_readme_config_is_a_config() {
 #[test]
 fn the_readme_names_every_command() {
     let readme = read("README.md");
-    for command in ["run", "check", "upload", "archive", "provision", "schema"] {
+    for command in ["run", "check", "upload", "archive", "nvr", "discover", "rtsp-url", "provision", "schema"] {
         assert!(readme.contains(&format!("`edgecam {command}")), "README.md does not mention `edgecam {command}`");
     }
     for link in

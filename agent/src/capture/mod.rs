@@ -11,6 +11,7 @@ mod idr_watch;
 pub mod mxuvc;
 pub mod nuuo;
 pub mod nvr;
+pub mod onvif;
 mod pace;
 mod path_error;
 pub mod rtsp;
@@ -70,6 +71,7 @@ pub async fn attempt(source: &Source, sink: &mut Sink, cancel: &CancellationToke
     match source {
         Source::Rtsp(settings) => rtsp::attempt(settings, sink, cancel).await,
         Source::Nuuo(settings) => nuuo::attempt(settings, sink, cancel).await,
+        Source::Onvif(settings) => onvif::attempt(settings, sink, cancel).await,
         Source::ElementaryStream(settings) => elementary_stream::attempt(settings, sink, cancel).await,
         Source::File(settings) => file::attempt(settings, sink, cancel).await,
         Source::TestPattern(settings) => test_pattern::attempt(settings, sink, cancel).await,

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{CaptureError, nuuo};
+use super::{CaptureError, nuuo, onvif};
 use crate::config::Nvr;
 use crate::config::nvrs::Channel;
 use crate::config::source::{NuuoDialect, Source};
@@ -117,6 +117,19 @@ async fn ask(source: &Source) -> Result<Found, CaptureError> {
                 is_there: true,
             };
             Ok(Found { dialect: Some(dialect), channels: cameras.into_iter().map(channel).collect() })
+        }
+        Source::Onvif(settings) => {
+            // A channel is a video source. Its profiles have names ("mainStream"), the source has none but its token.
+            let mut channels: Vec<Channel> = Vec::new();
+            for offer in onvif::list(settings, false).await? {
+                let onvif::Offer { profile, .. } = offer;
+                if profile.source.is_empty() || channels.iter().any(|channel| channel.id == profile.source) {
+                    continue;
+                }
+                let (server, camera, id) = (String::new(), String::new(), profile.source);
+                channels.push(Channel { server, name: id.clone(), id, camera, is_there: true });
+            }
+            Ok(Found { dialect: None, channels })
         }
         other => Err(CaptureError::NotFound(format!("a source of the kind `{}` lists nothing", other.kind()))),
     }

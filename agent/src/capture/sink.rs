@@ -17,6 +17,8 @@ pub struct Sink {
     clocks: Clocks,
     timeline: Timeline,
     arrivals: Option<ArrivalClock>,
+    /// Footage of the past: when its first picture was taken, and that one's media time.
+    recorded: Option<(Timestamp, Option<Ticks>)>,
     wants_audio: bool,
     audio: Option<AudioLane>,
     append: Box<dyn FnMut(Delivered) + Send + Sync>,
@@ -125,6 +127,7 @@ impl Sink {
             clocks: Clocks { started: Instant::now() },
             timeline: Timeline::after(latest),
             arrivals: None,
+            recorded: None,
             wants_audio: false,
             audio: None,
             append: Box::new(append),
@@ -142,6 +145,13 @@ impl Sink {
         self
     }
 
+    /// The same for footage of the past, whose first picture was taken at `start`: only the source's clock counts, however
+    /// fast pictures arrive.
+    #[must_use]
+    pub fn recorded(self, start: Timestamp) -> Self {
+        Self { recorded: Some((start, None)), ..self }
+    }
+
     /// Both clocks, now. To be read when data arrives, not when it has been parsed.
     pub fn now(&self) -> Arrival {
         self.clocks.now()
@@ -154,6 +164,13 @@ impl Sink {
 
     /// Takes a picture of a source that has a clock; `media` is its time on that clock.
     pub fn deliver(&mut self, picture: Picture, media: Ticks, at: Arrival) {
+        let at = match &mut self.recorded {
+            None => at,
+            Some((start, first)) => {
+                let elapsed = media - *first.get_or_insert(media);
+                Arrival { monotonic: elapsed.to_duration(), wall: *start + elapsed }
+            }
+        };
         let stamp = self.timeline.stamp(media, at, picture.is_idr);
         let Picture { is_idr, data, mut parameter_sets } = picture;
         if let Some(audio) = &mut self.audio {

@@ -1,4 +1,4 @@
-//! `edgecam archive list|export|verify`: reads only; a running agent is not disturbed.
+//! `edgecam archive list|export|verify|fetch`: no archive of a camera is written to; a running agent is not disturbed.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use edgecam_media::Ticks;
 
-use super::EXIT_CONFIG;
 use super::output::{bytes, fail, say};
+use super::{EXIT_CONFIG, fetch};
 use crate::footage::archive::{self, export};
 use crate::upload::schedule::Period;
 
@@ -33,6 +33,8 @@ enum Command {
         /// The file to write
         output: PathBuf,
     },
+    /// Fetch recorded footage of an NVR by RTSP into an archive of its own
+    Fetch(fetch::Arguments),
     /// Read every segment and say what is damaged or missing
     Verify {
         /// The camera's directory
@@ -40,13 +42,14 @@ enum Command {
     },
 }
 
-pub(super) fn main(arguments: Arguments) -> ExitCode {
+pub(super) async fn main(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::List { directory } => list(&directory),
         Command::Export { directory, range, output } => match range.parse() {
             Ok(period) => cut(&directory, period, &output),
             Err(error) => fail(EXIT_CONFIG, format_args!("{error}")),
         },
+        Command::Fetch(arguments) => Box::pin(fetch::main(arguments)).await,
         Command::Verify { directory } => verify(&directory),
     }
 }

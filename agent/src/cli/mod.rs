@@ -4,10 +4,13 @@ mod archive;
 mod check;
 mod demo;
 mod devices;
+mod discover;
 mod encoder;
+mod fetch;
 mod nvr;
 mod output;
 mod provision;
+mod rtsp_url;
 mod run;
 mod schema;
 mod upload;
@@ -39,8 +42,12 @@ enum Command {
     Upload(upload::Arguments),
     /// Look at, cut out of or verify an archive
     Archive(archive::Arguments),
+    /// Look for ONVIF devices in this network
+    Discover(discover::Arguments),
     /// Look at what an NVR has
     Nvr(nvr::Arguments),
+    /// Print the RTSP URL of a camera or of a recorder's channel, by brand
+    RtspUrl(rtsp_url::Arguments),
     /// Get a certificate of its own for this device, with the claim certificate of its fleet (AWS IoT)
     Provision(provision::Arguments),
     /// List the cameras at this machine: formats, sizes, rates, controls
@@ -70,8 +77,10 @@ pub fn main() -> ExitCode {
             Command::Demo(arguments) => Box::pin(demo::main(arguments)).await,
             Command::Check(arguments) => Box::pin(check::main(arguments)).await,
             Command::Upload(arguments) => Box::pin(upload::main(arguments)).await,
-            Command::Archive(arguments) => archive::main(arguments),
+            Command::Archive(arguments) => Box::pin(archive::main(arguments)).await,
+            Command::Discover(arguments) => Box::pin(discover::main(arguments)).await,
             Command::Nvr(arguments) => Box::pin(nvr::main(arguments)).await,
+            Command::RtspUrl(arguments) => rtsp_url::main(arguments),
             Command::Provision(arguments) => Box::pin(provision::main(arguments)).await,
             Command::Devices(arguments) => devices::main(&arguments),
             Command::Encoder(arguments) => Box::pin(encoder::main(arguments)).await,

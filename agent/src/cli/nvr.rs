@@ -1,4 +1,4 @@
-//! `edgecam nvr list`: what a recorder has.
+//! `edgecam nvr list`: what a recorder or an ONVIF device has.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +9,9 @@ use serde_json::json;
 use super::EXIT_CONFIG;
 use super::output::{fail, say};
 use crate::capture::nuuo::{self, Camera};
+use crate::capture::onvif::{self, MediaProfile, Offer};
 use crate::config;
+use crate::config::secret::redact_url;
 use crate::config::source::Source;
 use crate::telemetry;
 
@@ -21,9 +23,9 @@ pub(super) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List the cameras of a NUUO recorder and their profiles
+    /// List the cameras of a NUUO recorder, or the sources of an ONVIF device, and their profiles
     List {
-        /// nuuo://[user@]host[:port]
+        /// nuuo://[user@]host[:port] or onvif://[user@]host[:port]
         url: String,
         #[command(flatten)]
         access: Access,
@@ -69,21 +71,38 @@ impl Access {
 pub(super) async fn main(arguments: Arguments) -> ExitCode {
     telemetry::log::init(tracing::Level::WARN);
     let Command::List { url, access, json } = arguments.command;
-    let settings = match access.source("nuuo", &url) {
-        Ok(Source::Nuuo(settings)) => settings,
-        Ok(_) => return fail(EXIT_CONFIG, format_args!("not a nuuo:// URL")),
+    let kind = if url.starts_with("onvif:") { "onvif" } else { "nuuo" };
+    let listed = match access.source(kind, &url) {
+        Ok(Source::Nuuo(settings)) => nuuo::list(&settings).await.map(|(_, cameras)| {
+            if json {
+                say(format_args!("{}", json!({ "cameras": cameras })));
+            } else {
+                table(&cameras);
+            }
+        }),
+        Ok(Source::Onvif(settings)) => onvif::list(&settings, true).await.map(|offers| {
+            if json {
+                say(format_args!("{}", json!({ "profiles": offers })));
+            } else {
+                profiles(&offers);
+            }
+        }),
+        Ok(_) => return fail(EXIT_CONFIG, format_args!("not a nuuo:// or onvif:// URL")),
         Err(error) => return fail(EXIT_CONFIG, format_args!("{error}")),
     };
-    let cameras = match nuuo::list(&settings).await {
-        Ok((_, cameras)) => cameras,
-        Err(error) => return fail(1, format_args!("{error}")),
-    };
-    if json {
-        say(format_args!("{}", json!({ "cameras": cameras })));
-    } else {
-        table(&cameras);
+    match listed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, format_args!("{error}")),
     }
-    ExitCode::SUCCESS
+}
+
+fn profiles(offers: &[Offer]) {
+    for Offer { profile, stream, .. } in offers {
+        let MediaProfile { token, name, source, encoding, width, height } = profile;
+        // The query of a URL may hold a password.
+        let url = stream.as_deref().and_then(|url| url.parse().ok()).map(|url| redact_url(&url)).unwrap_or_default();
+        say(format_args!("{source}  {token}  {name}  {encoding} {width}x{height}  {url}"));
+    }
 }
 
 fn table(cameras: &[Camera]) {

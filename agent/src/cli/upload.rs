@@ -16,7 +16,7 @@ use crate::telemetry;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// A file (MP4, Matroska, H.264), a FIFO, `-` for standard input, an rtsp:// URL, or `test` for the test pattern
+    /// A file (MP4, Matroska, H.264), a FIFO, `-` for standard input, an rtsp://, onvif:// or nuuo:// URL, or `test` for the test pattern
     source: String,
     /// Name of the stream
     stream: String,
@@ -99,8 +99,9 @@ fn source(text: &str, fps: Option<f64>) -> Result<Source, config::ConfigError> {
     let rate = fps.map(|fps| format!(", frame_rate: {fps}")).unwrap_or_default();
     let source = if text == "test" {
         "test_pattern: {}".to_owned()
-    } else if text.contains("://") {
-        format!("rtsp: {{url: {quoted}}}")
+    } else if let Some((scheme, _)) = text.split_once("://") {
+        let kind = if matches!(scheme, "nuuo" | "onvif") { scheme } else { "rtsp" };
+        format!("{kind}: {{url: {quoted}}}")
     } else if text == "-" || is_fifo(text) {
         format!("elementary_stream: {{path: {quoted}{rate}}}")
     } else {

@@ -150,6 +150,7 @@ pub(super) fn camera(written: written::Camera, thing: &str, state_dir: &Path) ->
     let mut sources = Vec::new();
     sources.extend(written.rtsp.map(|s| rtsp(s, &format!("{key}.rtsp"))).transpose()?);
     sources.extend(written.nuuo.map(|s| super::nvr::nuuo(s, &format!("{key}.nuuo"))).transpose()?);
+    sources.extend(written.onvif.map(|s| super::nvr::onvif(s, &format!("{key}.onvif"))).transpose()?);
     sources.extend(
         written.elementary_stream.map(|s| elementary_stream(s, &format!("{key}.elementary_stream"))).transpose()?,
     );
@@ -158,7 +159,10 @@ pub(super) fn camera(written: written::Camera, thing: &str, state_dir: &Path) ->
     sources.extend(written.v4l2.map(|s| local::v4l2(s, &format!("{key}.v4l2"))).transpose()?);
     sources.extend(written.mxuvc.map(|s| local::mxuvc(s, &format!("{key}.mxuvc"))).transpose()?);
     let Some(source) = sources.pop() else {
-        return wrong(&key, "no source: give one of rtsp, nuuo, elementary_stream, file, test_pattern, v4l2, mxuvc");
+        return wrong(
+            &key,
+            "no source: give one of rtsp, nuuo, onvif, elementary_stream, file, test_pattern, v4l2, mxuvc",
+        );
     };
     if let Some(other) = sources.pop() {
         return wrong(&key, format_args!("two sources, {} and {}: a camera has one", other.kind(), source.kind()));

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) use access::percent_decode;
 pub use error::ConfigError;
 pub use honeycomb::{Honeycomb, LiveLimits};
 pub(crate) use local::DEEPLENS_TOOL;

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::access::{Access, percent_decode};
 use super::check::{Result, seconds, span, wrong};
-use super::source::{Credentials, Source};
+use super::source::{Credentials, Rtsp, RtspTransport, Source};
 use super::value::Span;
 
 /// The port of NUUO's control interface.
@@ -39,6 +39,109 @@ pub(crate) struct WrittenNuuo {
     pub(crate) setup_timeout: Option<Span>,
     /// A camera without a picture for this long is frozen, and connected anew. Default: 10s.
     pub(crate) frame_timeout: Option<Span>,
+}
+
+/// An ONVIF device: it is asked for the RTSP URL of one of its profiles.
+#[derive(Deserialize, JsonSchema, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenOnvif {
+    /// `onvif://host[:port]`. The port is 80 unless given (Tapo 2020, Reolink 8000). User and password may be in it,
+    /// percent-encoded; better in the keys below.
+    pub(crate) url: String,
+    /// User name.
+    pub(crate) username: Option<String>,
+    /// File that holds the password.
+    pub(crate) password_file: Option<PathBuf>,
+    /// Environment variable that holds the password.
+    pub(crate) password_env: Option<String>,
+    /// `main` (the largest), `sub` (the smallest), or the token or name of one. Default: main.
+    pub(crate) profile: Option<String>,
+    /// Token of the video source, of devices with several. `edgecam nvr list` shows them.
+    pub(crate) source: Option<String>,
+    /// `tcp` or `udp`, for the RTSP that follows. Default: tcp.
+    pub(crate) transport: Option<String>,
+    /// Deadline for each step of connecting. Default: 10s.
+    pub(crate) setup_timeout: Option<Span>,
+    /// A camera without a picture for this long is frozen, and connected anew. Default: 10s.
+    pub(crate) frame_timeout: Option<Span>,
+}
+
+/// Settings of an `onvif` source.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Onvif {
+    /// The device service: `http://host:port/onvif/device_service`.
+    pub device: Url,
+    /// Which of its streams.
+    pub profile: OnvifProfile,
+    /// Which of its video sources, if it has several.
+    pub source: Option<String>,
+    /// How the stream is played; its URL is the device's to say.
+    pub rtsp: Rtsp,
+}
+
+/// Which profile of a device.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum OnvifProfile {
+    /// The largest.
+    #[default]
+    Main,
+    /// The smallest.
+    Sub,
+    /// By token or name.
+    Named(String),
+}
+
+/// For messages.
+impl fmt::Display for OnvifProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Main => f.write_str("`main`"),
+            Self::Sub => f.write_str("`sub`"),
+            Self::Named(name) => write!(f, "`{name}`"),
+        }
+    }
+}
+
+/// Without secrets.
+impl fmt::Display for Onvif {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.device.host_str().unwrap_or_default();
+        write!(f, "onvif://{host}:{}", self.device.port_or_known_default().unwrap_or(80))?;
+        self.source.as_ref().map_or(Ok(()), |source| write!(f, "/{source}"))
+    }
+}
+
+pub(super) fn onvif(written: WrittenOnvif, key: &str) -> Result<Source> {
+    let access = Access {
+        url: &written.url,
+        username: written.username,
+        password_file: written.password_file,
+        password_env: written.password_env,
+    };
+    let (url, credentials) = access.check(key, &["onvif"])?;
+    let mut device = http(&url, 80).map_or_else(|| wrong(&format!("{key}.url"), "names no host"), Ok)?;
+    device.set_path(if matches!(url.path(), "" | "/") { "/onvif/device_service" } else { url.path() });
+    let profile = match written.profile.as_deref() {
+        None | Some("main") => OnvifProfile::Main,
+        Some("sub") => OnvifProfile::Sub,
+        Some(name) => OnvifProfile::Named(name.to_owned()),
+    };
+    let transport = match written.transport.as_deref() {
+        None | Some("tcp") => RtspTransport::Tcp,
+        Some("udp") => RtspTransport::Udp,
+        Some(other) => return wrong(&format!("{key}.transport"), format_args!("`{other}` is not tcp or udp")),
+    };
+    let range = (seconds(1), seconds(300));
+    let rtsp = Rtsp {
+        url: device.clone(),
+        credentials,
+        transport,
+        ca_file: None,
+        insecure: false,
+        setup_timeout: span(key, "setup_timeout", written.setup_timeout, seconds(10), range)?,
+        frame_timeout: span(key, "frame_timeout", written.frame_timeout, seconds(10), range)?,
+    };
+    Ok(Source::Onvif(Onvif { device, profile, source: written.source, rtsp }))
 }
 
 /// Settings of a `nuuo` source.

@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, Result, seconds, span, wrong};
-use super::nvr::WrittenNuuo;
-use super::source::{NuuoCamera, NuuoDialect, Source};
+use super::nvr::{WrittenNuuo, WrittenOnvif};
+use super::source::{NuuoCamera, NuuoDialect, OnvifProfile, Source};
 use super::value::{Size, Span};
 use super::{Camera, Config, Switches, identity, written};
 
@@ -22,7 +22,7 @@ pub const MOST_CHANNELS: usize = 256;
 /// A camera's name.
 const NAME: usize = 64;
 
-/// A recorder. Exactly one of `nuuo` and `rtsp` must be given.
+/// A recorder. Exactly one of `nuuo`, `onvif` and `rtsp` must be given.
 #[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenNvr {
@@ -30,6 +30,8 @@ pub(crate) struct WrittenNvr {
     pub(crate) name: String,
     /// A NUUO recorder, which lists its channels itself. The URL names no camera.
     pub(crate) nuuo: Option<WrittenNuuo>,
+    /// An ONVIF device with several video sources.
+    pub(crate) onvif: Option<WrittenOnvif>,
     /// An RTSP server with a URL for each channel: `{channel}` in it is its number.
     pub(crate) rtsp: Option<written::Rtsp>,
     /// Which channels: `all`, names with `*` for anything, or ids; for rtsp numbers such as `1-16` or `[1, 3, 5-8]`.
@@ -171,8 +173,9 @@ pub(super) fn nvr(written: WrittenNvr, thing: &str, state_dir: &Path) -> Result<
         Some(_) => numbers(&words).or_else(|error| wrong(&format!("{key}.channels"), error))?,
         None => Vec::new(),
     };
-    if is_rtsp == written.nuuo.is_some() {
-        return wrong(&key, "give one of nuuo and rtsp");
+    let kinds = [is_rtsp, written.nuuo.is_some(), written.onvif.is_some()];
+    if kinds.into_iter().filter(|is_given| *is_given).count() != 1 {
+        return wrong(&key, "give one of nuuo, onvif and rtsp");
     }
     // Checked with a number in the place of the channel: what is wrong with one is wrong with all.
     let rtsp = |number: u32| {
@@ -184,6 +187,7 @@ pub(super) fn nvr(written: WrittenNvr, thing: &str, state_dir: &Path) -> Result<
         enabled: true,
         rtsp: rtsp(numbers.first().copied().unwrap_or(1)),
         nuuo: written.nuuo,
+        onvif: written.onvif,
         ring,
         ring_most,
         archive,
@@ -195,6 +199,11 @@ pub(super) fn nvr(written: WrittenNvr, thing: &str, state_dir: &Path) -> Result<
         && nuuo.camera != NuuoCamera::default()
     {
         return wrong(&format!("{key}.nuuo"), "names a camera: which ones are taken is said by `channels`");
+    }
+    if let Source::Onvif(onvif) = &template.source
+        && (onvif.source.is_some() || matches!(onvif.profile, OnvifProfile::Named(_)))
+    {
+        return wrong(&format!("{key}.onvif"), "names one source or profile: give `main` or `sub`, and `channels`");
     }
     let nvr = Nvr {
         channels: patterns(words),
@@ -282,6 +291,9 @@ impl Nvr {
         let is_wanted = |channel: &&Channel| channel.is_there && self.channels.iter().any(|rule| rule.fits(channel));
         let camera = |channel: &Channel| {
             let mut source = self.template.source.clone();
+            if let Source::Onvif(onvif) = &mut source {
+                onvif.source = Some(channel.id.clone());
+            }
             if let Source::Nuuo(nuuo) = &mut source {
                 let exact = Some((channel.server.clone(), channel.id.clone()));
                 nuuo.camera = NuuoCamera { exact, ..NuuoCamera::default() };

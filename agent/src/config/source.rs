@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-pub use super::nvr::{Nuuo, NuuoCamera, NuuoDialect, NuuoProfile};
+pub use super::nvr::{Nuuo, NuuoCamera, NuuoDialect, NuuoProfile, Onvif, OnvifProfile};
 use super::secret::Secret;
 use crate::encode::{Control, Encoding};
 
@@ -17,6 +17,8 @@ pub enum Source {
     Rtsp(Rtsp),
     /// A camera of a NUUO recorder.
     Nuuo(Nuuo),
+    /// An ONVIF device.
+    Onvif(Onvif),
     /// Raw H.264 in Annex B form from a FIFO, a file or standard input.
     ElementaryStream(ElementaryStream),
     /// An MP4, Matroska or H.264 file played in real time.
@@ -35,6 +37,7 @@ impl Source {
         match self {
             Self::Rtsp(_) => "rtsp",
             Self::Nuuo(_) => "nuuo",
+            Self::Onvif(_) => "onvif",
             Self::ElementaryStream(_) => "elementary_stream",
             Self::File(_) => "file",
             Self::TestPattern(_) => "test_pattern",

@@ -100,6 +100,8 @@ pub(crate) struct Camera {
     pub(crate) rtsp: Option<Rtsp>,
     /// Source: a camera of a NUUO recorder.
     pub(crate) nuuo: Option<nvr::WrittenNuuo>,
+    /// Source: an ONVIF device.
+    pub(crate) onvif: Option<nvr::WrittenOnvif>,
     /// Source: raw H.264 or H.265 from a FIFO, a file or standard input.
     pub(crate) elementary_stream: Option<ElementaryStream>,
     /// Source: an MP4, Matroska or raw H.264 or H.265 file, played in real time.

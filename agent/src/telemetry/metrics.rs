@@ -126,6 +126,17 @@ pub fn render(report: &AgentReport) -> String {
             line(format_args!("# HELP edgecam_{name} {help}.\n# TYPE edgecam_{name} {kind}\nedgecam_{name} {value}"));
         }
     }
+    if !report.nvrs.is_empty() {
+        line(format_args!("# HELP edgecam_nvr_ok 1 while the NVR lists its channels.\n# TYPE edgecam_nvr_ok gauge"));
+        for nvr in &report.nvrs {
+            let ok = u8::from(nvr.state == "listed");
+            line(format_args!("edgecam_nvr_ok{{nvr=\"{}\"}} {ok}", escape(&nvr.name)));
+        }
+        line(format_args!("# HELP edgecam_nvr_channels Channels that it lists.\n# TYPE edgecam_nvr_channels gauge"));
+        for nvr in &report.nvrs {
+            line(format_args!("edgecam_nvr_channels{{nvr=\"{}\"}} {}", escape(&nvr.name), nvr.channels));
+        }
+    }
     if let Some(counts) = &report.commands {
         line(format_args!(
             "# HELP edgecam_commands_total Commands by what became of them.\n# TYPE edgecam_commands_total counter"

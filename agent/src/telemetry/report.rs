@@ -455,6 +455,7 @@ pub fn source(source: &Source) -> String {
     match source {
         Source::Rtsp(rtsp) => redact_url(&rtsp.url),
         Source::Nuuo(nuuo) => nuuo.to_string(),
+        Source::Onvif(onvif) => onvif.to_string(),
         Source::ElementaryStream(stream) => match &stream.input {
             Input::Path(path) => path.display().to_string(),
             Input::Stdin => "standard input".to_owned(),
