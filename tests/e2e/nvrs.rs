@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use kvs_server::StreamSpec;
 use serde_json::{Value, json};
 
 use crate::harness::agent::{self, note};
@@ -34,7 +35,9 @@ fn entry(server: &Server, more: Value) -> Value {
 }
 
 async fn rig(test: &str, server: &Server, more: Value) -> Rig {
-    let mut rig = Rig::new(test, Vec::new()).await;
+    let named = |name: &str| StreamSpec { name: name.to_owned(), retention_hours: 24 };
+    let streams = ["s-hq-Front-Door", "s-hq-Yard", "s-hq-Garden"].map(named);
+    let mut rig = Rig::with(test, Vec::new(), |settings| settings.streams = streams.to_vec()).await;
     rig.environment.push(("NVR_PASSWORD".to_owned(), "pa ss".to_owned()));
     rig.config["nvrs"] = json!([entry(server, more)]);
     rig
@@ -70,7 +73,8 @@ async fn channels_come_and_go() {
     };
     let server =
         Server::start(Dialect::Crystal, vec![camera("7", "Front Door"), camera("8", "Yard"), camera("9", "Cellar")]);
-    let mut rig = rig("channels", &server, json!({ "channels": ["*d*"] })).await;
+    let camera_settings = json!({ "archive": { "min_free": "1 MiB" }, "upload": { "stream": "s-{camera}" } });
+    let mut rig = rig("channels", &server, json!({ "channels": ["*d*"], "camera": camera_settings })).await;
     rig.start();
     until_cameras(&rig, &["hq-Front-Door", "hq-Yard"], PATIENCE).await;
     rig.agent().until_state("hq-Yard", "streaming").await;
@@ -85,10 +89,12 @@ async fn channels_come_and_go() {
     }
     until_cameras(&rig, &["hq-Front-Door", "hq-Garden"], Duration::from_secs(20)).await;
     rig.agent().until_state("hq-Garden", "streaming").await;
+    rig.more_persisted("s-hq-Garden", 2).await;
     // Who stayed was not touched.
     let after = rig.agent().until_state("hq-Front-Door", "streaming").await;
     assert_eq!(after["attempts"], 1, "{after:#}");
     let (_, nvr) = look(&rig).await.expect("an answer");
+    assert_eq!(rig.kvs.stream("s-hq-Front-Door").sessions.len(), 1, "its upload was begun anew");
     assert_eq!((&nvr["state"], &nvr["channels"], &nvr["cameras"]), (&json!("listed"), &json!(4), &json!(2)), "{nvr:#}");
     rig.stop().await;
     server.assert_well_asked();

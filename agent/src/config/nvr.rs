@@ -283,3 +283,61 @@ pub(super) fn nuuo(written: WrittenNuuo, key: &str) -> Result<Source> {
 fn http(url: &Url, port: u16) -> Option<Url> {
     Url::parse(&format!("http://{}:{}/", url.host_str()?, url.port().unwrap_or(port))).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn source(keys: &str) -> std::result::Result<Source, String> {
+        let config = parse(&format!("cameras: [{{name: a, {keys}}}]")).map_err(|error| error.to_string())?;
+        config.cameras.into_iter().next().map(|camera| camera.source).ok_or_else(|| "no camera".to_owned())
+    }
+
+    #[test]
+    fn urls_of_recorders() {
+        for (keys, shown) in [
+            (
+                "nuuo: {url: 'nuuo://u:p%40w@10.0.0.9/First%20Floor'}",
+                "nuuo://10.0.0.9:5250/First Floor?profile=Original",
+            ),
+            ("nuuo: {url: 'nuuo://nvr:3456/?camera=7&profile=low'}", "nuuo://nvr:3456/?profile=Low&camera=7"),
+            (
+                "nuuo: {url: 'nuuo://nvr/A?camera=7', camera: '8', profile: Minimum}",
+                "nuuo://nvr:5250/A?profile=Minimum&camera=8",
+            ),
+        ] {
+            match source(keys) {
+                Ok(Source::Nuuo(nuuo)) => assert_eq!(nuuo.to_string(), shown),
+                other => panic!("{keys}: {other:?}"),
+            }
+        }
+        for (keys, device, shown) in [
+            ("onvif: {url: 'onvif://u:p@10.0.0.7'}", "http://10.0.0.7/onvif/device_service", "onvif://10.0.0.7:80"),
+            ("onvif: {url: 'onvif://cam:2020/x', source: v1}", "http://cam:2020/x", "onvif://cam:2020/v1"),
+        ] {
+            match source(keys) {
+                Ok(Source::Onvif(onvif)) => {
+                    assert_eq!((onvif.device.as_str(), onvif.to_string().as_str()), (device, shown))
+                }
+                other => panic!("{keys}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named_and_secrets_are_not() {
+        for (keys, says) in [
+            ("nuuo: {url: 'rtsp://admin:secret@h/'}", "nuuo://"),
+            ("nuuo: {url: 'nuuo://admin:secret@h/?password=secret'}", "not camera or profile"),
+            ("nuuo: {url: 'nuuo://h/?profile=High'}", "`high` is not Original, Low or Minimum"),
+            ("nuuo: {url: 'nuuo://h/', dialect: mini}", "`mini` is not titan or crystal"),
+            ("nuuo: {url: 'nuuo://:secret@h/'}", "a password without a username"),
+            ("onvif: {url: 'http://admin:secret@h/'}", "onvif://"),
+            ("onvif: {url: 'onvif://h', transport: sctp}", "`sctp` is not tcp or udp"),
+        ] {
+            let error = source(keys).expect_err(keys);
+            assert!(error.contains(says) && !error.contains("secret"), "{error}");
+        }
+    }
+}
