@@ -14,6 +14,7 @@ use crate::harness::{PATIENCE, Rig, Scratch, http, is_long, poll};
 use crate::nuuo::clip;
 use crate::nuuo::hostile::resident;
 use crate::nuuo::server::{Camera, Dialect, Server};
+use crate::nuuo::xml;
 
 fn entry(server: &Server, more: Value) -> Value {
     let mut entry = json!({
@@ -96,6 +97,18 @@ async fn channels_come_and_go() {
     let (_, nvr) = look(&rig).await.expect("an answer");
     assert_eq!(rig.kvs.stream("s-hq-Front-Door").sessions.len(), 1, "its upload was begun anew");
     assert_eq!((&nvr["state"], &nvr["channels"], &nvr["cameras"]), (&json!("listed"), &json!(4), &json!(2)), "{nvr:#}");
+    // A recorder that suddenly has none has not taken them down.
+    let empty = xml::devices(&[]);
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", empty.len());
+    server.state().instead.insert("getDeviceList", [head.as_bytes(), &empty].concat());
+    let failing = poll(PATIENCE, async || {
+        look(&rig)
+            .await
+            .filter(|(_, nvr)| nvr["error"].as_str().is_some_and(|error| error.contains("lists no channel")))
+    });
+    let (names, _) = failing.await.expect("an empty list is said to be one");
+    assert_eq!(names, ["hq-Front-Door", "hq-Garden"]);
+    assert_eq!(rig.agent().until_state("hq-Front-Door", "streaming").await["attempts"], 1);
     rig.stop().await;
     server.assert_well_asked();
     drop(server);

@@ -72,7 +72,7 @@ pub async fn run(nvr: Nvr, cell: NvrCell, listed: Arc<Notify>, cancel: Cancellat
             asked = timeout(ANSWER, ask(nvr.source())) => asked,
         };
         let late = || CaptureError::Unreachable(format!("no complete list within {} s", ANSWER.as_secs()));
-        let delay = match asked.unwrap_or_else(|_| Err(late())) {
+        let delay = match asked.unwrap_or_else(|_| Err(late())).and_then(not_empty) {
             Ok(found) => {
                 pause.succeeded();
                 let mut cell = cell.lock();
@@ -103,6 +103,15 @@ pub async fn run(nvr: Nvr, cell: NvrCell, listed: Arc<Notify>, cancel: Cancellat
             () = tokio::time::sleep(delay) => {}
         }
     }
+}
+
+/// A recorder that has just started lists nothing for a while: its cameras must not end for that.
+fn not_empty(found: Found) -> Result<Found, CaptureError> {
+    if found.channels.is_empty() {
+        let message = "it lists no channel: it has just started, or this user may see none";
+        return Err(CaptureError::NotFound(message.to_owned()));
+    }
+    Ok(found)
 }
 
 async fn ask(source: &Source) -> Result<Found, CaptureError> {
