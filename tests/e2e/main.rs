@@ -23,6 +23,7 @@ mod mqtt;
 mod mxuvc;
 mod nuuo;
 mod nvrs;
+mod odd_cameras;
 mod onvif;
 mod order;
 mod provisioning;

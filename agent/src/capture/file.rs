@@ -106,7 +106,9 @@ fn read(playback: &Playback, pictures: &mpsc::Sender<(Picture, Times)>) -> Resul
         }
         if !any {
             let shown = playback.path.display();
-            return Err(CaptureError::UnsupportedCodec(format!("{shown} holds no picture that can be decoded")));
+            return Err(CaptureError::UnsupportedCodec(format!(
+                "{shown} holds no picture that can be decoded: it has no IDR, or SPS and PPS are missing or cannot be read"
+            )));
         }
         if !playback.repeat {
             return Ok(());
