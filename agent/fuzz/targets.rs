@@ -1,5 +1,6 @@
 //! What must hold for any bytes. Run by cargo-fuzz, and with made-up bytes by `cargo test`.
 
+use edgecam::capture::hls::playlist::{self, Playlist};
 use edgecam::capture::nuuo::{self, Framing, Part, PartError, PartReader};
 use edgecam::capture::onvif;
 use edgecam::config;
@@ -18,6 +19,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("nuuo", nuuo),
     ("xml", xml),
     ("onvif", onvif),
+    ("playlist", playlist),
 ];
 
 /// A command is understood or refused with a reason that can be shown; what it is called by can be a level of a topic.
@@ -33,6 +35,25 @@ pub(crate) fn command(data: &[u8]) {
                 Ok(request) => assert!(is_id(&request.id) && request.command.name().text() == name),
                 Err(error) => assert!(!error.reason.is_empty() && error.id.is_none_or(|id| is_id(&id))),
             }
+        }
+    }
+}
+
+/// A playlist is within its bounds or refused with a reason.
+pub(crate) fn playlist(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let tags = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na.ts\n#EXT-X-STREAM-INF:";
+    for text in
+        [text.to_string(), format!("#EXTM3U\n{text}"), format!("{tags}{text}"), format!("{tags}\n#EXT-X-MAP:{text}")]
+    {
+        match playlist::parse(&text) {
+            Ok(Playlist::Media(media)) => {
+                assert!(media.target.as_secs() <= 600 && media.target.as_millis() >= 500);
+                assert!(media.segments.iter().all(|segment| segment.duration.as_secs() <= 600));
+                assert!(media.segments.iter().filter_map(|segment| segment.range).all(|(_, length)| length > 0));
+            }
+            Ok(Playlist::Master(variants)) => assert!(!variants.is_empty()),
+            Err(error) => assert!(!error.to_string().is_empty()),
         }
     }
 }

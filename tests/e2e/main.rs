@@ -15,6 +15,7 @@ mod credentials;
 mod disk;
 mod faults;
 mod harness;
+mod hls;
 mod honeycomb;
 mod iot;
 mod iot_credentials;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use edgecam_media::assembler::{Assembler, Picture};
 use edgecam_media::mp4::{self, FragmentHead};
+use edgecam_media::mpeg_ts::Demuxer;
 use edgecam_media::nal::{LengthPrefixed, NalUnit};
 use edgecam_media::picture_order::OutputOrder;
 use edgecam_media::rtp::{AllowList, Packetizer, RtpSender, RtpTarget, Settings, rtcp};
@@ -18,6 +19,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("length_prefixed", length_prefixed),
     ("parameter_sets", parameter_sets),
     ("mp4", mp4),
+    ("mpeg_ts", mpeg_ts),
     ("sdp", sdp),
     ("rtcp", rtcp),
     ("rtp", rtp),
@@ -148,6 +150,48 @@ pub(crate) fn mp4(data: &[u8]) {
     let times = read.samples.iter().map(|sample| Timestamp::EPOCH + sample.time);
     assert!(times.eq(units.iter().map(|unit| unit.pts)));
 }
+
+/// However a transport stream is cut into pieces, the same comes out of it; nothing is invented.
+pub(crate) fn mpeg_ts(data: &[u8]) {
+    let Some((&piece, rest)) = data.split_first() else { return };
+    // Noise alone has no packets: sync bytes and a program are given.
+    let mut stream = TABLES.to_vec();
+    for payload in rest.chunks(185) {
+        let at = stream.len();
+        stream.extend([0x47, 0x41, 0, 0x10]);
+        stream.extend_from_slice(payload);
+        stream.resize(at + 188, 0xff);
+    }
+    let demux = |piece: usize| {
+        let (mut demuxer, mut found) = (Demuxer::default(), Vec::new());
+        stream.chunks(piece.max(1)).for_each(|piece| demuxer.push(piece, |pes| found.push(pes)));
+        demuxer.finish(|pes| found.push(pes));
+        found
+    };
+    let found = demux(piece.into());
+    assert!(found.iter().map(|pes| pes.data.len()).sum::<usize>() <= stream.len());
+    assert!(found.iter().all(|pes| pes.pts.is_none_or(|pts| (0..1 << 33).contains(&pts))));
+    Demuxer::default().push(data, |_| ());
+}
+
+/// A PAT and a PMT that name a stream of H.264 at PID 0x100.
+const TABLES: [u8; 376] = {
+    let mut out = [0xff; 376];
+    let pat = [0x47, 0x40, 0, 0x10, 0, 0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xf0, 0, 1, 2, 3, 4];
+    let map =
+        [0x47, 0x50, 0, 0x10, 0, 2, 0xb0, 18, 0, 1, 0xc1, 0, 0, 0xe1, 0, 0xf0, 0, 0x1b, 0xe1, 0, 0xf0, 0, 1, 2, 3, 4];
+    let mut at = 0;
+    while at < pat.len() {
+        out[at] = pat[at];
+        at += 1;
+    }
+    at = 0;
+    while at < map.len() {
+        out[188 + at] = map[at];
+        at += 1;
+    }
+    out
+};
 
 /// Whatever an SDP says, what comes of it is within the bounds, and nothing that is not allowed.
 pub(crate) fn sdp(data: &[u8]) {

@@ -14,6 +14,7 @@ pub mod bmff;
 pub mod clock;
 pub mod mkv;
 pub mod mp4;
+pub mod mpeg_ts;
 pub mod nal;
 pub mod parameter_sets;
 pub mod picture_order;

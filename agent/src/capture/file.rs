@@ -8,7 +8,7 @@
 
 mod annex_b;
 mod mkv;
-mod mp4;
+pub(super) mod mp4;
 mod passes;
 
 use std::fs::File;
@@ -134,7 +134,7 @@ enum Data {
 
 /// Why a file cannot be played.
 #[derive(Debug)]
-enum FileError {
+pub(super) enum FileError {
     Io(std::io::Error),
     Damaged(String),
     Unsupported(String),
@@ -143,6 +143,16 @@ enum FileError {
 }
 
 impl FileError {
+    /// What it is, without a name.
+    pub(super) fn what(self) -> String {
+        match self {
+            Self::Io(error) => error.to_string(),
+            Self::Damaged(what) => format!("a file that cannot be read: {what}"),
+            Self::Unsupported(what) => what,
+            Self::NotElementary(content) => content.name().to_owned(),
+        }
+    }
+
     fn at(self, path: &Path) -> CaptureError {
         let shown = path.display();
         match self {
@@ -215,7 +225,7 @@ impl Reader {
 /// Holds pictures back until their time. When reading has fallen behind by more than a second the missing time is given
 /// up: catching up would deliver a burst.
 #[derive(Default)]
-struct Pacer {
+pub(super) struct Pacer {
     anchor: Option<Duration>,
 }
 
@@ -223,7 +233,7 @@ impl Pacer {
     const GIVE_UP: Duration = Duration::from_secs(1);
 
     /// When to deliver what is due at `due` on the file's clock; both clocks start at zero.
-    fn wait_until(&mut self, due: Ticks, now: Duration) -> Duration {
+    pub(super) fn wait_until(&mut self, due: Ticks, now: Duration) -> Duration {
         let due = due.to_duration();
         let anchor = *self.anchor.get_or_insert(now.saturating_sub(due));
         if now.saturating_sub(anchor + due) > Self::GIVE_UP {

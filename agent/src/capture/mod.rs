@@ -7,6 +7,7 @@ mod audio_lane;
 mod continuity;
 pub mod elementary_stream;
 pub mod file;
+pub mod hls;
 mod idr_watch;
 pub mod mxuvc;
 pub mod nuuo;
@@ -73,6 +74,7 @@ pub async fn attempt(source: &Source, sink: &mut Sink, cancel: &CancellationToke
         Source::Nuuo(settings) => nuuo::attempt(settings, sink, cancel).await,
         Source::Onvif(settings) => onvif::attempt(settings, sink, cancel).await,
         Source::ElementaryStream(settings) => elementary_stream::attempt(settings, sink, cancel).await,
+        Source::Hls(settings) => hls::attempt(settings, sink, cancel).await,
         Source::File(settings) => file::attempt(settings, sink, cancel).await,
         Source::TestPattern(settings) => test_pattern::attempt(settings, sink, cancel).await,
         Source::V4l2(settings) => v4l2::attempt(settings, sink, cancel).await,

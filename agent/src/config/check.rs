@@ -13,7 +13,7 @@ use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspTransport, So
 use super::value::Span;
 use super::{
     Archive, Aws, Camera, Commands, Config, Http, Schedule, Switches, Upload, UploadMode, UploadOrder, identity, local,
-    written,
+    streams, written,
 };
 use crate::control::command::Name;
 use crate::encode::Encoding;
@@ -155,13 +155,14 @@ pub(super) fn camera(written: written::Camera, thing: &str, state_dir: &Path) ->
         written.elementary_stream.map(|s| elementary_stream(s, &format!("{key}.elementary_stream"))).transpose()?,
     );
     sources.extend(written.file.map(|s| file(s, &format!("{key}.file"))).transpose()?);
+    sources.extend(written.hls.map(|s| streams::hls(s, &format!("{key}.hls"))).transpose()?);
     sources.extend(written.test_pattern.map(|s| test_pattern(&s, &format!("{key}.test_pattern"))).transpose()?);
     sources.extend(written.v4l2.map(|s| local::v4l2(s, &format!("{key}.v4l2"))).transpose()?);
     sources.extend(written.mxuvc.map(|s| local::mxuvc(s, &format!("{key}.mxuvc"))).transpose()?);
     let Some(source) = sources.pop() else {
         return wrong(
             &key,
-            "no source: give one of rtsp, nuuo, onvif, elementary_stream, file, test_pattern, v4l2, mxuvc",
+            "no source: give one of rtsp, nuuo, onvif, elementary_stream, file, hls, test_pattern, v4l2, mxuvc",
         );
     };
     if let Some(other) = sources.pop() {

@@ -12,6 +12,7 @@ mod nvr;
 pub mod nvrs;
 pub mod secret;
 pub mod source;
+mod streams;
 mod value;
 mod written;
 

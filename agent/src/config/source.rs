@@ -23,6 +23,8 @@ pub enum Source {
     ElementaryStream(ElementaryStream),
     /// An MP4, Matroska or H.264 file played in real time.
     File(FileSource),
+    /// A stream by HLS.
+    Hls(Hls),
     /// A drawn scene, encoded on the device.
     TestPattern(Encoding),
     /// A camera at a driver of the Linux kernel: USB, CSI, HDMI.
@@ -40,6 +42,7 @@ impl Source {
             Self::Onvif(_) => "onvif",
             Self::ElementaryStream(_) => "elementary_stream",
             Self::File(_) => "file",
+            Self::Hls(_) => "hls",
             Self::TestPattern(_) => "test_pattern",
             Self::V4l2(_) => "v4l2",
             Self::Mxuvc(_) => "mxuvc",
@@ -115,6 +118,28 @@ pub struct FileSource {
     pub repeat: bool,
     /// Frames a second, for H.264 files that do not say.
     pub frame_rate: Option<f64>,
+}
+
+/// Settings of an `hls` source.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Hls {
+    /// `http://` or `https://`, without user and password: a playlist, of segments or of variants.
+    pub url: Url,
+    /// For Basic and Digest.
+    pub credentials: Option<Credentials>,
+    /// CA certificates (PEM) to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Accept any certificate. Off unless asked for; logged as a warning at each connection.
+    pub insecure: bool,
+    /// A live stream without a new segment for this long is stalled; three target durations at least.
+    pub stall_timeout: Duration,
+}
+
+impl Hls {
+    /// The path alone: a query often is a secret.
+    pub fn shown_path(&self) -> &str {
+        self.url.path()
+    }
 }
 
 /// Which V4L2 device.

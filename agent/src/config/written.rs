@@ -106,6 +106,8 @@ pub(crate) struct Camera {
     pub(crate) elementary_stream: Option<ElementaryStream>,
     /// Source: an MP4, Matroska or raw H.264 or H.265 file, played in real time.
     pub(crate) file: Option<FileSource>,
+    /// Source: a stream by HLS, live or recorded.
+    pub(crate) hls: Option<Hls>,
     /// Source: a drawn scene, encoded on the device.
     pub(crate) test_pattern: Option<TestPattern>,
     /// Source: a camera at this machine (USB, CSI, HDMI), by Video4Linux 2. `edgecam devices` lists them.
@@ -182,6 +184,28 @@ pub(crate) struct FileSource {
     pub(crate) repeat: bool,
     /// Frames a second, for raw video that does not say.
     pub(crate) frame_rate: Option<f64>,
+}
+
+/// A stream by HLS: `.m3u8` with segments in MPEG transport streams or fragmented MP4. Of several qualities the best is
+/// taken.
+#[derive(Deserialize, JsonSchema, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hls {
+    /// `http://` or `https://`. User and password may be in it, percent-encoded; better in the keys below.
+    pub(crate) url: String,
+    /// User name.
+    pub(crate) username: Option<String>,
+    /// File that holds the password.
+    pub(crate) password_file: Option<PathBuf>,
+    /// Environment variable that holds the password.
+    pub(crate) password_env: Option<String>,
+    /// CA certificates (PEM) to trust for https. Default: the system's.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Accept any certificate. Default: false.
+    #[serde(default)]
+    pub(crate) insecure: bool,
+    /// A live stream without a new segment for this long is stalled; three segments at least. Default: 20s.
+    pub(crate) stall_timeout: Option<Span>,
 }
 
 /// A drawn scene.

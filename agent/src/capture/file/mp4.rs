@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 
+use bytes::Bytes;
 use edgecam_media::{Codec, ParameterSets, Ticks};
 use re_mp4::{Mp4, StsdBoxContent, TrackKind};
 
@@ -22,9 +23,32 @@ struct Entry {
     composition_offset: i32,
 }
 
+/// Where sample data is.
+enum Content {
+    File(File),
+    Memory(Bytes),
+}
+
+impl Content {
+    fn read(&self, offset: u64, size: usize) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::File(file) => {
+                let mut data = vec![0; size];
+                file.read_exact_at(&mut data, offset)?;
+                Ok(data)
+            }
+            Self::Memory(bytes) => {
+                let begin = usize::try_from(offset).unwrap_or(usize::MAX);
+                let data = begin.checked_add(size).and_then(|end| bytes.get(begin..end));
+                data.map(<[u8]>::to_vec).ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
+            }
+        }
+    }
+}
+
 /// Reads the samples of the first H.264 or H.265 track.
-pub(super) struct Reader {
-    file: File,
+pub(in crate::capture) struct Reader {
+    content: Content,
     entries: std::vec::IntoIter<Entry>,
     timescale: u32,
     length_size: usize,
@@ -35,8 +59,19 @@ impl Reader {
     pub(super) fn open(file: File) -> Result<Self, FileError> {
         let size = file.metadata()?.len();
         let mp4 = Mp4::read(BufReader::new(&file), size).map_err(damaged)?;
+        Self::new(&mp4, Content::File(file), size)
+    }
+
+    /// A whole file in memory: the head of a stream and a segment of it.
+    pub(in crate::capture) fn of_bytes(bytes: Bytes) -> Result<Self, FileError> {
+        let size = bytes.len() as u64;
+        let mp4 = Mp4::read(std::io::Cursor::new(&bytes), size).map_err(damaged)?;
+        Self::new(&mp4, Content::Memory(bytes), size)
+    }
+
+    fn new(mp4: &Mp4, content: Content, size: u64) -> Result<Self, FileError> {
         let video = || mp4.tracks().values().filter(|track| track.kind == Some(TrackKind::Video));
-        let description = |track: &re_mp4::Track| &track.trak(&mp4).mdia.minf.stbl.stsd.contents;
+        let description = |track: &re_mp4::Track| &track.trak(mp4).mdia.minf.stbl.stsd.contents;
         let Some((track, codec, record)) = video().find_map(|track| match description(track) {
             StsdBoxContent::Avc1(avc1) => Some((track, Codec::H264, &avc1.avcc.raw)),
             StsdBoxContent::Hvc1(hvc1) | StsdBoxContent::Hev1(hvc1) => Some((track, Codec::H265, &hvc1.hvcc.raw)),
@@ -55,19 +90,26 @@ impl Reader {
             let end = beyond.offset + u64::from(beyond.size);
             return Err(FileError::Damaged(format!("it is cut short: {size} bytes, but a sample ends at {end}")));
         }
-        drop(mp4);
-        Ok(Self { file, entries: entries.into_iter(), timescale, length_size, sets })
+        Ok(Self { content, entries: entries.into_iter(), timescale, length_size, sets })
     }
 
-    pub(super) fn parameter_sets(&self) -> &ParameterSets {
+    pub(in crate::capture) fn parameter_sets(&self) -> &ParameterSets {
         &self.sets
+    }
+
+    /// The next picture with 4-byte lengths, and when it is shown.
+    pub(in crate::capture) fn next_sample(&mut self) -> Result<Option<(Bytes, Ticks)>, FileError> {
+        let sample = self.next()?;
+        Ok(sample.and_then(|Sample { data, times, .. }| match data {
+            Data::Sample(data) => Some((data, times.pts)),
+            Data::Picture(_) => None,
+        }))
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Sample>, FileError> {
         let Some(entry) = self.entries.next() else { return Ok(None) };
         // Entries are at most MAX_SAMPLE long, which fits any usize.
-        let mut data = vec![0; entry.size as usize];
-        self.file.read_exact_at(&mut data, entry.offset)?;
+        let data = self.content.read(entry.offset, entry.size as usize)?;
         let ticks = |value: i64| Ticks::from_scale(value, self.timescale);
         let pts = entry.dts.saturating_add(entry.composition_offset.into());
         Ok(Some(Sample {

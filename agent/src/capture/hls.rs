@@ -1,0 +1,376 @@
+//! Streams by HLS (RFC 8216): live and recorded, in transport streams and fragmented MP4.
+//!
+//! Segments are played at the pace of their own times: what comes in a burst goes into the log picture by picture. A
+//! live stream is joined three target durations before its end (section 6.3.3), and one that is left behind by more than
+//! twice that is joined anew. A segment that is not there is passed over; what follows begins at an IDR.
+//!
+//! Invariants: every request has a deadline and a bound; redirects are followed five times at most; a playlist is asked
+//! for no more often than the standard says (section 6.3.4).
+//!
+//! Deliberately absent: a change of quality while it runs, audio, encryption.
+
+pub mod playlist;
+mod segment;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use edgecam_media::{Ticks, Timestamp};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use url::Url;
+
+use self::playlist::{Map, Media, Playlist, Segment, Variant};
+use self::segment::{Segments, Timed};
+use super::file::Pacer;
+use super::{CaptureError, Sink};
+use crate::config::source::Hls;
+use crate::http::{Client, HttpError, HttpFault, Request, Settings, StatusCode, header};
+
+/// Bytes of a playlist, and of a segment, at most.
+const PLAYLIST: usize = 4 << 20;
+const SEGMENT: usize = 64 << 20;
+const REDIRECTS: u8 = 5;
+/// Times a segment is asked for, and the pause before it is asked for again.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
+/// A live stream is joined so many target durations before its end; behind twice that it is joined anew.
+const BEHIND: u32 = 3;
+/// A frame of a stream of one picture.
+const FRAME: Ticks = Ticks::new(3000);
+
+/// Delivers until `cancel` is called (`Ok`), the stream ends or fails.
+pub async fn attempt(settings: &Hls, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Ok(()),
+        error = Stream::new(settings).play(sink) => Err(error),
+    }
+}
+
+/// A stream that is being played.
+struct Stream<'a> {
+    settings: &'a Hls,
+    client: Client,
+    /// The playlist of segments, once it is known.
+    url: Url,
+    segments: Segments,
+    head: Option<(Map, Bytes)>,
+    /// Number of the next segment.
+    next: Option<u64>,
+    player: Player,
+}
+
+/// Why a resource could not be had.
+enum Missing {
+    /// It is not there (any more).
+    Gone(String),
+    Failed(CaptureError),
+}
+
+impl<'a> Stream<'a> {
+    fn new(settings: &'a Hls) -> Self {
+        let Hls { url, credentials, ca_file, insecure, .. } = settings.clone();
+        let http = Settings { credentials, ca_file, insecure, ..Settings::default() };
+        Self {
+            settings,
+            client: Client::new(&url, http),
+            url,
+            segments: Segments::default(),
+            head: None,
+            next: None,
+            player: Player::default(),
+        }
+    }
+
+    async fn play(mut self, sink: &mut Sink) -> CaptureError {
+        match self.run(sink).await {
+            Ok(()) => CaptureError::Ended,
+            Err(error) => error,
+        }
+    }
+
+    /// Plays up to the end of what is recorded.
+    async fn run(&mut self, sink: &mut Sink) -> Result<(), CaptureError> {
+        let mut media = self.open().await?;
+        let was_live = !media.is_over;
+        info!(stream = %self.shown(), live = was_live, segments = media.segments.len(), "playing");
+        let mut loaded = Instant::now();
+        let mut news = Instant::now();
+        loop {
+            let first = self.begin(&media);
+            let pending = media.segments.len().saturating_sub(first);
+            if pending > 0 {
+                news = Instant::now();
+                let sequence = media.sequence + first as u64;
+                let segment = media.segments[first].clone();
+                self.segment(&segment, sequence, was_live, sink).await?;
+                self.next = Some(sequence + 1);
+            } else if media.is_over {
+                return match was_live {
+                    true => Err(CaptureError::Unreachable(format!("{}: the live stream has ended", self.shown()))),
+                    false => Ok(()),
+                };
+            }
+            // Not sooner than the target duration after the last time; half of that if nothing was new.
+            let wait = if pending > 1 { media.target } else { media.target / 2 };
+            if media.is_over || (pending > 1 && loaded.elapsed() < wait) {
+                continue;
+            }
+            let stalled = self.settings.stall_timeout.max(media.target * 3);
+            if news.elapsed() > stalled {
+                return Err(CaptureError::Stalled(stalled));
+            }
+            tokio::time::sleep_until(loaded + wait).await;
+            loaded = Instant::now();
+            media = self.reload(media).await?;
+        }
+    }
+
+    /// The playlist of segments, by way of a master playlist if need be.
+    async fn open(&mut self) -> Result<Media, CaptureError> {
+        for _ in 0..2 {
+            match self.playlist().await.map_err(Missing::into_error)? {
+                Playlist::Media(media) => return Ok(media),
+                Playlist::Master(variants) => {
+                    let best = choose(&variants).ok_or_else(|| self.unsupported("no variant in H.264 or H.265"))?;
+                    self.url = self.url.join(&best.uri).map_err(|_| self.unsupported("a variant without a URL"))?;
+                }
+            }
+        }
+        Err(self.unsupported("a master playlist that names another"))
+    }
+
+    /// The playlist anew; the old one where it cannot be had just now: then nothing is new, and that has a limit.
+    async fn reload(&mut self, old: Media) -> Result<Media, CaptureError> {
+        match self.playlist().await {
+            Ok(Playlist::Media(media)) => Ok(media),
+            Ok(Playlist::Master(_)) => Err(self.unsupported("a playlist that became a master playlist")),
+            Err(Missing::Gone(why)) => Err(CaptureError::Unreachable(why)),
+            Err(Missing::Failed(CaptureError::Unreachable(error))) => {
+                debug!(stream = %self.shown(), error, "the playlist could not be loaded");
+                Ok(old)
+            }
+            Err(Missing::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Which segment of the playlist is next.
+    fn begin(&mut self, media: &Media) -> usize {
+        let count = media.segments.len();
+        let end = media.sequence + count as u64;
+        let live = || {
+            let mut left = media.target * BEHIND;
+            let before = media.segments.iter().rev().take_while(|segment| {
+                let fits = !left.is_zero();
+                left = left.saturating_sub(segment.duration);
+                fits
+            });
+            count - before.count()
+        };
+        let Some(next) = self.next else { return if media.is_over { 0 } else { live() } };
+        let is_lost = next < media.sequence || next > end;
+        let behind = |first: usize| media.segments[first..].iter().map(|segment| segment.duration).sum::<Duration>();
+        let first = next.saturating_sub(media.sequence) as usize;
+        let is_late = !media.is_over && !is_lost && behind(first.min(count)) > media.target * BEHIND * 3;
+        if !is_lost && !is_late {
+            return first;
+        }
+        // It began anew, went on without us, or is ahead: joined where it is now.
+        let first = if next > end || is_late { live() } else { 0 };
+        warn!(stream = %self.shown(), wanted = next, first = media.sequence, end, "the live stream went on elsewhere");
+        self.segments.interrupted();
+        self.player.interrupted();
+        self.next = Some(media.sequence + first as u64);
+        first
+    }
+
+    /// Fetches a segment and plays it.
+    async fn segment(
+        &mut self,
+        segment: &Segment,
+        sequence: u64,
+        is_live: bool,
+        sink: &mut Sink,
+    ) -> Result<(), CaptureError> {
+        if segment.is_discontinuous {
+            self.segments.interrupted();
+            self.player.interrupted();
+        }
+        let fetched = match segment.is_gap {
+            true => Err(Missing::Gone("it is a gap".to_owned())),
+            false => self.fetch(segment).await,
+        };
+        let (head, bytes) = match fetched {
+            Ok(fetched) => fetched,
+            Err(Missing::Gone(why)) => {
+                warn!(stream = %self.shown(), sequence, why, "a segment is not there: passed over");
+                self.segments.interrupted();
+                self.player.interrupted();
+                return Ok(());
+            }
+            Err(Missing::Failed(error)) => return Err(error),
+        };
+        let mut segments = std::mem::take(&mut self.segments);
+        // A parser that gives up by a panic has met what it was not made for: that ends the attempt and no more.
+        let parsed = tokio::task::spawn_blocking(move || {
+            let pictures = segments.pictures(head, bytes);
+            (segments, pictures)
+        });
+        let (segments, pictures) =
+            parsed.await.map_err(|error| self.unsupported(&format!("a segment that is damaged ({error})")))?;
+        self.segments = segments;
+        let pictures = pictures.map_err(|what| self.unsupported(&what))?;
+        sink.count_lost(|lost| lost.stream = self.segments.losses());
+        let taken = segment.taken.filter(|_| is_live);
+        self.player.play(pictures, taken, sink).await;
+        Ok(())
+    }
+
+    async fn fetch(&mut self, segment: &Segment) -> Result<(Option<Bytes>, Bytes), Missing> {
+        let head = match &segment.map {
+            None => None,
+            Some(map) => match &self.head {
+                Some((known, head)) if known == map => Some(head.clone()),
+                _ => {
+                    let head = self.try_often(&map.uri, map.range).await?;
+                    self.head = Some((map.clone(), head.clone()));
+                    Some(head)
+                }
+            },
+        };
+        Ok((head, self.try_often(&segment.uri, segment.range).await?))
+    }
+
+    async fn try_often(&mut self, uri: &str, range: Option<(u64, u64)>) -> Result<Bytes, Missing> {
+        let url = self.url.join(uri).map_err(|_| Missing::Gone("its URI is none".to_owned()))?;
+        let mut request = Request::get(url).following(REDIRECTS);
+        if let Some((offset, length)) = range {
+            request = request.header(header::RANGE, format!("bytes={offset}-{}", offset + length - 1));
+        }
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.get(&request, SEGMENT).await {
+                Ok((_, bytes)) => return Ok(bytes),
+                Err(Missing::Failed(CaptureError::Unreachable(_))) if tries < TRIES => {
+                    tokio::time::sleep(PAUSE * tries).await;
+                }
+                // The playlist says whether the server is there at all.
+                Err(Missing::Failed(CaptureError::Unreachable(error))) => return Err(Missing::Gone(error)),
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    async fn playlist(&mut self) -> Result<Playlist, Missing> {
+        let request = Request::get(self.url.clone()).following(REDIRECTS);
+        let (url, bytes) = self.get(&request, PLAYLIST).await?;
+        self.url = url;
+        let text = String::from_utf8_lossy(&bytes);
+        playlist::parse(&text).map_err(|error| Missing::Failed(self.unsupported(&error.to_string())))
+    }
+
+    /// The body of an answer that is one, and where it was in the end.
+    async fn get(&mut self, request: &Request, limit: usize) -> Result<(Url, Bytes), Missing> {
+        let shown = self.shown();
+        let failed = |error: HttpError| Missing::Failed(refused(&error));
+        let answer = self.client.send(request).await.map_err(failed)?;
+        match answer.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
+                let url = answer.url().clone();
+                Ok((url, answer.bytes(limit).await.map_err(failed)?))
+            }
+            status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => {
+                Err(Missing::Gone(format!("{shown} answers {}", status.as_u16())))
+            }
+            status @ StatusCode::FORBIDDEN => {
+                Err(Missing::Failed(CaptureError::AuthFailed(format!("{shown} answers {}", status.as_u16()))))
+            }
+            status => Err(Missing::Failed(CaptureError::Unreachable(format!("{shown} answers {}", status.as_u16())))),
+        }
+    }
+
+    fn unsupported(&self, what: &str) -> CaptureError {
+        CaptureError::UnsupportedCodec(format!("{} gives {what}", self.shown()))
+    }
+
+    /// Host and path: a query often is a secret.
+    fn shown(&self) -> String {
+        format!("{}{}", self.url.host_str().unwrap_or_default(), self.settings.shown_path())
+    }
+}
+
+impl Missing {
+    fn into_error(self) -> CaptureError {
+        match self {
+            Self::Gone(why) => CaptureError::NotFound(why),
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+fn refused(error: &HttpError) -> CaptureError {
+    match error.fault {
+        HttpFault::Unauthorized => CaptureError::AuthFailed(error.to_string()),
+        HttpFault::TooLarge => CaptureError::UnsupportedCodec(error.to_string()),
+        _ => CaptureError::Unreachable(error.to_string()),
+    }
+}
+
+/// The best variant that may be taken.
+fn choose(variants: &[Variant]) -> Option<&Variant> {
+    let is_known = |codec: &str| ["avc1", "avc3", "hvc1", "hev1"].iter().any(|name| codec.trim().starts_with(name));
+    let is_taken = |variant: &&Variant| variant.codecs.as_ref().is_none_or(|codecs| codecs.split(',').any(is_known));
+    variants.iter().filter(is_taken).max_by_key(|variant| variant.bandwidth)
+}
+
+/// Brings pictures to the log when their time has come, on one timeline.
+#[derive(Default)]
+struct Player {
+    pacer: Pacer,
+    started: Option<Instant>,
+    /// Time on the stream's own clock, and on ours, where the current stretch begins.
+    base: Option<(Ticks, Ticks)>,
+    /// When the last picture ends.
+    end: Ticks,
+}
+
+impl Player {
+    /// The stream's clock begins anew with the next picture.
+    fn interrupted(&mut self) {
+        self.base = None;
+    }
+
+    /// `taken` is when the first of them was.
+    async fn play(&mut self, pictures: Vec<Timed>, taken: Option<Timestamp>, sink: &mut Sink) {
+        let mut shown: Vec<Ticks> = pictures.iter().map(|(_, pts)| *pts).collect();
+        shown.sort_unstable();
+        let Some(&first) = shown.first() else { return };
+        let last = shown.last().copied().unwrap_or(first);
+        let frame = match shown.len() {
+            0 | 1 => FRAME,
+            count => Ticks::new((last - first).get() / (count as i64 - 1)),
+        };
+        // A jump of the stream's clock that its playlist does not tell.
+        let is_near = |(from, ours): (Ticks, Ticks)| {
+            let expected = self.end - ours + from;
+            (first - expected).get().abs() < Ticks::from_seconds(10).get()
+        };
+        let (from, ours) = self.base.filter(|base| is_near(*base)).unwrap_or((first, self.end));
+        self.base = Some((from, ours));
+        let started = *self.started.get_or_insert_with(Instant::now);
+        for ((picture, pts), due) in pictures.into_iter().zip(shown) {
+            let due = ours + (due - from);
+            tokio::time::sleep_until(started + self.pacer.wait_until(due, started.elapsed())).await;
+            let media = ours + (pts - from);
+            let mut at = sink.now();
+            if let Some(taken) = taken {
+                at.wall = taken + (pts - first);
+            }
+            sink.deliver(picture, media, at);
+            self.end = self.end.max(media + frame);
+        }
+    }
+}
