@@ -54,6 +54,23 @@ async fn aac_goes_to_the_archive_and_to_the_stream() {
     assert!(!archived_pictures(&directory).await.is_empty());
     let output = agent::run(&[], &["archive", "verify", &directory.to_string_lossy()], PATIENCE).await;
     assert!(output.status.success(), "{}", agent::text(&output));
+    let first = archived.first().expect("a frame").ms;
+    let clip = rig.scratch.join("clip.mp4");
+    let range = format!("{}/{}", first + 1000, first + 4000);
+    let arguments = ["archive", "export", &directory.to_string_lossy(), &range, &clip.to_string_lossy()];
+    let output = agent::run(&[], &arguments, PATIENCE).await;
+    assert!(output.status.success(), "{}", agent::text(&output));
+    let (codec, samples) = media::audio(&clip).await;
+    assert!(codec == "aac" && samples > 40_000, "the clip: {samples} samples of {codec}");
+    // A power cut at any byte of the newest segment: what is whole in it stays, sound and pictures.
+    let newest = segments(&directory).pop().expect("a segment");
+    let bytes = std::fs::read(&newest).expect("readable");
+    for part in 1..8 {
+        std::fs::write(&newest, &bytes[..bytes.len() * part / 8]).expect("cut");
+        edgecam::footage::archive::open(&directory).expect("it is mended");
+        let output = agent::run(&[], &["archive", "verify", &directory.to_string_lossy()], PATIENCE).await;
+        assert!(output.status.success(), "cut at {part}/8: {}", agent::text(&output));
+    }
     // Every fragment of a session with two tracks has both: the service refuses what has not.
     assert!(record.sessions.len() <= 2, "{} sessions", record.sessions.len());
 }

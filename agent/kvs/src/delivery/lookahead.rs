@@ -102,3 +102,69 @@ impl Lookahead {
         is_over.then_some(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use edgecam_media::{AccessUnit, AudioFormat, ParameterSets, Timestamp, TrackId};
+
+    use super::*;
+
+    /// What comes, as (GOP, milliseconds, is it audio).
+    fn run(is_declared: bool, units: &[(u64, i64, bool)], wait: Duration) -> (Vec<(i64, bool)>, bool) {
+        let sps = [
+            0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00,
+            0x00, 0x03, 0x01, 0xe0, 0xf1, 0x83, 0x19, 0x60,
+        ];
+        let pps = Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
+        let sets = ParameterSets::h264(Bytes::copy_from_slice(&sps), vec![pps]).expect("valid");
+        let audio = AudioFormat::aac(Bytes::from_static(&[0x12, 0x10])).expect("valid");
+        let sets = Arc::new(sets.with_audio(is_declared.then(|| Arc::new(audio))));
+        let now = Instant::now();
+        let mut ahead = Lookahead::default();
+        let mut from = Position::start_of(1);
+        let mut placed: Vec<Unit> = Vec::new();
+        for &(gop, millis, is_audio) in units {
+            let next = Position { gop, unit: if gop == from.gop { from.unit + 1 } else { 1 } };
+            let unit = AccessUnit {
+                track: if is_audio { TrackId::AUDIO } else { TrackId::VIDEO },
+                pts: Timestamp::from_unix_millis(millis),
+                is_idr: next.unit == 1,
+                data: Bytes::from_static(&[1]),
+                parameter_sets: None,
+            };
+            ahead.push(Unit { from, next, unit, sets: sets.clone(), has_audio: false }, now);
+            from = next;
+            placed.extend(std::iter::from_fn(|| ahead.pop(now)));
+        }
+        placed.extend(std::iter::from_fn(|| ahead.pop(now + wait)));
+        // Nothing is left out unseen: each begins where the one before ended.
+        assert!(placed.windows(2).all(|pair| pair[0].next == pair[1].from), "{placed:?}");
+        let shown = placed.iter().map(|unit| (unit.unit.pts.unix_millis(), unit.has_audio)).collect();
+        (shown, ahead.deadline().is_some())
+    }
+
+    #[test]
+    fn a_gop_waits_for_its_first_audio() {
+        let [v, a] = [false, true];
+        let check = |is_declared, units: &[(u64, i64, bool)], expected: &[(i64, bool)], waits| {
+            assert_eq!(run(is_declared, units, Duration::ZERO), (expected.to_vec(), waits), "{units:?}");
+        };
+        check(true, &[(1, 0, v), (1, 40, v)], &[], true);
+        check(true, &[(1, 0, v), (1, 40, v), (1, 45, a)], &[(0, true), (40, true), (45, true)], false);
+        check(false, &[(1, 0, v), (1, 40, v)], &[(0, false), (40, false)], false);
+        // Its end, or its length, shows that it has none; the next one has.
+        check(true, &[(1, 0, v), (1, 40, v), (2, 80, v)], &[(0, false), (40, false)], true);
+        check(true, &[(1, 0, v), (1, 700, v), (1, 740, v)], &[(0, false), (700, false), (740, false)], false);
+        let late = [(1, 0, v), (1, 700, v), (1, 710, a), (1, 740, v), (1, 745, a), (2, 800, v), (2, 801, a)];
+        check(true, &late, &[(0, false), (700, false), (740, false), (800, true), (801, true)], false);
+    }
+
+    #[test]
+    fn nothing_waits_for_ever() {
+        let found = run(true, &[(1, 0, false), (1, 40, false)], WAIT);
+        assert_eq!(found, (vec![(0, false), (40, false)], false));
+    }
+}
