@@ -84,16 +84,13 @@ async fn wrong_password() {
 
 #[tokio::test]
 async fn other_codecs() {
-    for codec in ["h265", "mjpeg"] {
-        let server = RtspServer::start(0, &small(&["--codec", codec])).await;
-        let mut rig = Rig::new(codec, vec![camera("cam1", "rtsp", source(&server))]).await;
-        rig.start();
-        let report = rig.agent().until_state("cam1", "unsupported_codec").await;
-        let error = report["error"].as_str().unwrap_or_default().to_lowercase().replace('.', "");
-        let name = if codec == "mjpeg" { "jpeg" } else { codec };
-        assert!(error.contains(name), "{codec}: {error}");
-        rig.stop().await;
-    }
+    let server = RtspServer::start(0, &small(&["--codec", "vp8"])).await;
+    let mut rig = Rig::new("vp8", vec![camera("cam1", "rtsp", source(&server))]).await;
+    rig.start();
+    let report = rig.agent().until_state("cam1", "unsupported_codec").await;
+    let error = report["error"].as_str().unwrap_or_default();
+    assert!(error.contains("'vp8'") && error.contains("H.265"), "{error}");
+    rig.stop().await;
 }
 
 /// The picture changes its size: a new segment, a new session, and no picture less.

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::harness::footage::{archived_pictures, assert_ends_in_order};
 use crate::harness::media::{self, Clip};
@@ -37,7 +38,7 @@ struct Origin {
 }
 
 /// Serves a directory; `/live.m3u8` as time passes, `/away/...` by a redirect.
-async fn serve(directory: &Path, live: Live) -> (u16, Arc<Origin>) {
+async fn serve(directory: &Path, live: Live) -> (u16, Arc<Origin>, JoinSet<()>) {
     let mut names: Vec<String> = std::fs::read_dir(directory)
         .expect("a directory")
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
@@ -48,8 +49,9 @@ async fn serve(directory: &Path, live: Live) -> (u16, Arc<Origin>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let router = Router::new().fallback(answer).with_state(origin.clone());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    (port, origin)
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { axum::serve(listener, router).await.expect("it serves") });
+    (port, origin, serving)
 }
 
 async fn answer(State(origin): State<Arc<Origin>>, uri: Uri) -> Response {
@@ -116,7 +118,7 @@ async fn vod(test: &str, clip: Clip, kind: &str, playlist: &str) {
     let master = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=9000000,CODECS=\"vp09.00\"\nnone.m3u8\n\
                   #EXT-X-STREAM-INF:BANDWIDTH=800000\nvod.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=5\nnone.m3u8\n";
     std::fs::write(scratch.join("master.m3u8"), master).expect("written");
-    let (port, _origin) = serve(scratch.path(), Live::default()).await;
+    let (port, _origin, _serving) = serve(scratch.path(), Live::default()).await;
     let url = format!("http://127.0.0.1:{port}/{playlist}");
     let mut rig = Rig::new(test, vec![camera("cam1", "hls", json!({ "url": url }))]).await;
     rig.config["cameras"][0]["archive"]["segment"] = json!("1m");
@@ -146,7 +148,7 @@ async fn recorded_in_h265() {
 async fn live(test: &str, kind: &str, live: Live, frames: u64) -> (Vec<usize>, Value, usize) {
     let scratch = Scratch::new(&format!("{test}-origin"));
     let expected = segmented(Clip::new(60), kind, scratch.path()).await;
-    let (port, origin) = serve(scratch.path(), live).await;
+    let (port, origin, _serving) = serve(scratch.path(), live).await;
     let source = json!({ "url": format!("http://127.0.0.1:{port}/live.m3u8"), "stall_timeout": "6s" });
     let mut rig = Rig::new(test, vec![camera("cam1", "hls", source)]).await;
     rig.start();

@@ -24,7 +24,7 @@ def arguments():
     parser.add_argument("--auth", choices=["none", "basic", "digest"], default="none")
     parser.add_argument("--cert", help="PEM certificate: serve rtsps")
     parser.add_argument("--key", help="PEM key of --cert")
-    parser.add_argument("--codec", choices=["h264", "h265", "mjpeg"], default="h264")
+    parser.add_argument("--codec", choices=["h264", "h265", "mjpeg", "vp8"], default="h264")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--udp-only", action="store_true", help="answer 461 to TCP")
     only.add_argument("--tcp-only", action="store_true", help="answer 461 to UDP")
@@ -58,6 +58,7 @@ def launch_line(options):
         "! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1",
         "h265": f"x265enc tune=zerolatency speed-preset=ultrafast key-int-max={options.gop} bitrate={options.bitrate} "
         "! h265parse ! rtph265pay name=pay0 pt=96 config-interval=-1",
+        "vp8": "vp8enc deadline=1 ! rtpvp8pay name=pay0 pt=96",
         "mjpeg": "jpegenc ! rtpjpegpay name=pay0 pt=26",
     }
     return f"( {source} ! {encoders[options.codec]} {audio(options)} )"
