@@ -150,7 +150,7 @@ async fn fifo(
     feed.show_to(observer);
     let mut chunk = vec![0; CHUNK];
     loop {
-        let mut read = first_bytes(&mut pipe, &mut chunk, path).await?;
+        let mut read = first_bytes(&mut pipe, &mut chunk, path, sink).await?;
         feed.writer_came(sink.now());
         while read > 0 {
             feed.push(&chunk[..read], sink.now(), sink)?;
@@ -164,7 +164,7 @@ async fn fifo(
 }
 
 /// Waits for a writer and its first bytes, however long that takes.
-async fn first_bytes(pipe: &mut Receiver, chunk: &mut [u8], path: &Path) -> Result<usize, CaptureError> {
+async fn first_bytes(pipe: &mut Receiver, chunk: &mut [u8], path: &Path, sink: &Sink) -> Result<usize, CaptureError> {
     let failed = |error: io::Error| path_error::explain(path, &error);
     let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
     let opened = pipe.as_fd().try_clone_to_owned().and_then(|pipe| File::from(pipe).metadata()).map_err(failed)?;
@@ -180,6 +180,7 @@ async fn first_bytes(pipe: &mut Receiver, chunk: &mut [u8], path: &Path) -> Resu
         if identity(std::fs::metadata(path).map_err(failed)?) != opened {
             return Err(CaptureError::Unreachable(format!("{} was made anew", path.display())));
         }
+        sink.waiting("no program writes to the FIFO: waiting for one");
         if !said {
             info!(path = %path.display(), "waiting for a writer");
             said = true;

@@ -1,6 +1,6 @@
 //! Where all sources deliver: pictures get their timestamps here and go into the camera's log.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use edgecam_media::assembler::{Losses, Picture};
@@ -26,6 +26,7 @@ pub struct Sink {
     encoder: watch::Receiver<Control>,
     lost: watch::Sender<Lost>,
     particulars: watch::Sender<Particulars>,
+    waiting: watch::Sender<Option<&'static str>>,
 }
 
 /// What a source tells about itself, and what its next attempt has to know.
@@ -33,6 +34,8 @@ pub struct Sink {
 pub struct Particulars {
     /// What stays the same of a device that is unplugged and plugged in again.
     pub identity: Option<String>,
+    /// Since when that device has not been found.
+    pub missing_since: Option<Instant>,
     /// The device, for people.
     pub device: Option<String>,
     /// What it was asked to give.
@@ -41,6 +44,20 @@ pub struct Particulars {
     pub given: Option<String>,
     /// What could not be set, and what is different from what was asked.
     pub notes: Vec<String>,
+}
+
+/// So long a device that was unplugged is waited for, before another one that fits the config is taken in its place: then
+/// someone has replaced it.
+const LOYALTY: Duration = Duration::from_secs(60);
+
+impl Particulars {
+    /// The device was not found.
+    pub fn miss(&mut self, now: Instant) {
+        let since = *self.missing_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= LOYALTY {
+            self.identity = None;
+        }
+    }
 }
 
 /// Tells about a source.
@@ -135,6 +152,7 @@ impl Sink {
             encoder,
             lost: watch::Sender::default(),
             particulars: watch::Sender::default(),
+            waiting: watch::Sender::default(),
         }
     }
 
@@ -248,6 +266,17 @@ impl Sink {
         self.describer().describe(tell);
     }
 
+    /// The source waits for something outside, and will for as long as it takes: said again and again, so that it is not
+    /// taken for a hang.
+    pub fn waiting(&self, for_what: &'static str) {
+        self.waiting.send_replace(Some(for_what));
+    }
+
+    /// What [`Sink::waiting`] says.
+    pub fn waits(&self) -> watch::Receiver<Option<&'static str>> {
+        self.waiting.subscribe()
+    }
+
     /// [`Sink::describe`] for whoever works beside the one who has the sink.
     pub fn describer(&self) -> Describer {
         Describer(self.particulars.clone())
@@ -256,5 +285,20 @@ impl Sink {
     /// What [`Sink::describe`] told, for whoever reports it.
     pub fn particulars(&self) -> watch::Receiver<Particulars> {
         self.particulars.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_camera_is_forgotten_after_a_while() {
+        let now = Instant::now();
+        let mut camera = Particulars { identity: Some("a".to_owned()), ..Particulars::default() };
+        for (seconds, is_known) in [(0, true), (59, true), (60, false)] {
+            camera.miss(now + Duration::from_secs(seconds));
+            assert_eq!(camera.identity.is_some(), is_known, "after {seconds} s");
+        }
     }
 }

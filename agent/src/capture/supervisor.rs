@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use edgecam_kvs::Backoff;
-use edgecam_media::Timestamp;
+use edgecam_media::{Timestamp, TrackId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -121,6 +121,13 @@ impl StatusCell {
         self.lock().clone()
     }
 
+    /// A picture has come; whether that was known.
+    fn delivers(&self) -> bool {
+        let mut status = self.lock();
+        status.alive = Instant::now();
+        status.state == CaptureState::Streaming
+    }
+
     fn lock(&self) -> MutexGuard<'_, CaptureStatus> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -168,7 +175,7 @@ pub async fn run(capture: Capture, cancel: CancellationToken) {
             status.alive = Instant::now();
         }
         let mut sink = sink(&capture);
-        let (mut losses, mut particulars) = (sink.lost(), sink.particulars());
+        let (mut losses, mut particulars, mut waits) = (sink.lost(), sink.particulars(), sink.waits());
         let began = Instant::now();
         let run = attempt(&capture.source, &mut sink, &cancel);
         tokio::pin!(run);
@@ -182,6 +189,10 @@ pub async fn run(capture: Capture, cancel: CancellationToken) {
                     if changed.is_err() {
                         break (&mut run).await;
                     }
+                }
+                Ok(()) = waits.changed() => {
+                    let for_what = *waits.borrow_and_update();
+                    capture.status.set(CaptureState::NoDevice, for_what.map(str::to_owned));
                 }
                 Ok(()) = particulars.changed() => {
                     capture.status.lock().particulars = particulars.borrow_and_update().clone();
@@ -230,15 +241,11 @@ pub async fn run(capture: Capture, cancel: CancellationToken) {
 fn sink(capture: &Capture) -> Sink {
     let latest = capture.footage.latest().or(capture.latest);
     let (footage, status, camera) = (capture.footage.clone(), capture.status.clone(), capture.camera.clone());
-    let mut is_delivering = false;
     let particulars = capture.status.get().particulars;
     let mut sink = Sink::new(latest, capture.force_idr.clone(), capture.encoder.clone(), move |delivered| {
-        if !std::mem::replace(&mut is_delivering, true) {
+        if delivered.unit.track == TrackId::VIDEO && !status.delivers() {
             status.set(CaptureState::Streaming, None);
             tracing::info!(camera_name = %camera, "streaming");
-        }
-        if delivered.unit.is_idr {
-            status.lock().alive = Instant::now();
         }
         if delivered.went_back {
             tracing::warn!(camera_name = %camera, pts = %delivered.unit.pts, "the wall clock was set back; footage continues from the new time");

@@ -16,7 +16,7 @@ use crate::telemetry;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// A file (MP4, Matroska, H.264), a FIFO, `-` for standard input, an rtsp://, onvif:// or nuuo:// URL, or `test` for the test pattern
+    /// A file (MP4, Matroska, H.264), a FIFO, `-` for standard input, a camera such as /dev/video0, a URL (rtsp://, onvif://, nuuo://, or https:// of a playlist), or `test` for the test pattern
     source: String,
     /// Name of the stream
     stream: String,
@@ -100,8 +100,14 @@ fn source(text: &str, fps: Option<f64>) -> Result<Source, config::ConfigError> {
     let source = if text == "test" {
         "test_pattern: {}".to_owned()
     } else if let Some((scheme, _)) = text.split_once("://") {
-        let kind = if matches!(scheme, "nuuo" | "onvif") { scheme } else { "rtsp" };
+        let kind = match scheme {
+            "nuuo" | "onvif" => scheme,
+            "http" | "https" => "hls",
+            _ => "rtsp",
+        };
         format!("{kind}: {{url: {quoted}}}")
+    } else if text.starts_with("/dev/video") || text.starts_with("/dev/v4l/") {
+        format!("v4l2: {{device: {quoted}{rate}}}")
     } else if text == "-" || is_fifo(text) {
         format!("elementary_stream: {{path: {quoted}{rate}}}")
     } else {

@@ -57,6 +57,9 @@ impl JpegDecoder420 {
         let frame = frame.as_mut().ok_or_else(|| refused(&format_args!("{width}x{height} pixels")))?;
         if is_grey {
             let planes = frame.planes_mut();
+            // The picture before may have had colour.
+            planes.u.fill(128);
+            planes.v.fill(128);
             for (row, out) in interleaved.chunks_exact(width).zip(planes.y.chunks_exact_mut(even_width)) {
                 out.copy_from_slice(&row[..even_width]);
             }

@@ -421,7 +421,7 @@ pub fn stream(camera: &CameraHandle) -> StreamReport {
 }
 
 fn device(told: Particulars) -> Option<DeviceReport> {
-    let Particulars { identity: _, device: name, asked, given, notes } = told;
+    let Particulars { device: name, asked, given, notes, .. } = told;
     let is_known = name.is_some() || asked.is_some() || given.is_some() || !notes.is_empty();
     is_known.then_some(DeviceReport { name, asked, given, notes })
 }

@@ -17,8 +17,13 @@ pub(super) fn set_named(device: &Device, settings: &V4l2) -> Notes {
         return notes;
     }
     let known = controls(device);
-    for (name, &wanted) in &settings.controls {
-        let Some(control) = known.iter().find(|control| is_called(control, name)) else {
+    let find = |name: &str| known.iter().find(|control| is_called(control, name));
+    // What switches an automatic off goes before the value that the automatic would overwrite.
+    let is_switch =
+        |name: &str| find(name).is_some_and(|control| matches!(control.kind, ControlKind::Boolean | ControlKind::Menu));
+    let (switches, values): (Vec<_>, Vec<_>) = settings.controls.iter().partition(|(name, _)| is_switch(name));
+    for (name, &wanted) in switches.into_iter().chain(values) {
+        let Some(control) = find(name) else {
             notes.push(format!("the camera has no control `{name}`: `edgecam devices` lists those it has"));
             continue;
         };

@@ -74,23 +74,46 @@ fn link(path: &Path) -> Option<PathBuf> {
 /// The node that `wanted` means. `remembered` is the identity of the one that was used before: it is taken wherever it
 /// is now, and no other one instead of it.
 pub(super) fn find(wanted: &V4l2Device, remembered: Option<&str>) -> Result<Node, CaptureError> {
-    if let (V4l2Device::Path(path), None) = (wanted, remembered) {
+    if let V4l2Device::Path(path) = wanted {
         // A path says all there is to know; other cameras are left in peace.
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-        let node = node(&real).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => missing(wanted, &nodes().0),
-            _ => explain(path, "opening it", &error),
-        })?;
-        return if node.capability.captures() { Ok(node) } else { Err(no_camera(&node)) };
+        // A link by id or place is made anew for the same camera; a number may be another one's now.
+        let is_link = path.starts_with("/dev/v4l");
+        match node(&real) {
+            Ok(node) if !node.capability.captures() => return Err(no_camera(&node)),
+            Ok(node) if is_link || remembered.is_none_or(|identity| identity == node.identity()) => return Ok(node),
+            Ok(_) => {}
+            Err(error) if is_link || remembered.is_none() => {
+                return Err(match error.kind() {
+                    io::ErrorKind::NotFound => missing(wanted, &nodes().0),
+                    _ => explain(path, "opening it", &error),
+                });
+            }
+            Err(_) => {}
+        }
     }
     let (nodes, refused) = nodes();
     match choose(wanted, remembered, &nodes) {
         Some(node) if node.capability.captures() => Ok(node.clone()),
         Some(node) => Err(no_camera(node)),
-        None => match refused.into_iter().find(|(_, error)| error.kind() == io::ErrorKind::PermissionDenied) {
-            Some((path, error)) => Err(explain(&path, "opening it", &error)),
-            None => Err(missing(wanted, &nodes)),
-        },
+        None => {
+            // A node that may not be opened is the reason only where it may be the one that is meant.
+            let mut refused = refused.into_iter().filter(|(path, error)| {
+                error.kind() == io::ErrorKind::PermissionDenied && remembered.is_none() && may_be(wanted, path)
+            });
+            match refused.next() {
+                Some((path, error)) => Err(explain(&path, "opening it", &error)),
+                None => Err(missing(wanted, &nodes)),
+            }
+        }
+    }
+}
+
+fn may_be(wanted: &V4l2Device, path: &Path) -> bool {
+    match wanted {
+        V4l2Device::Auto | V4l2Device::Name(_) => true,
+        V4l2Device::Index(index) => path == Path::new(&format!("/dev/video{index}")),
+        V4l2Device::Path(wanted) => fs::canonicalize(wanted).is_ok_and(|real| real == path),
     }
 }
 

@@ -14,9 +14,11 @@ mod session;
 pub mod survey;
 
 use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
 
 use edgecam_media::Ticks;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::session::{Event, Session};
@@ -24,16 +26,29 @@ use super::{CaptureError, Lost, Sink};
 use crate::config::source::V4l2;
 use crate::run::thread;
 
+/// For all devices of the machine to say what they are.
+const FIND: Duration = Duration::from_secs(10);
 /// What the thread may have told that was not heard yet. When it is full the thread waits, and the driver drops pictures,
 /// which its sequence numbers tell.
 const QUEUE: usize = 4;
 
 /// Delivers until `cancel` is called (`Ok`) or the camera fails.
 pub async fn attempt(settings: &V4l2, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
-    let node = find::find(&settings.device, sink.remembered().as_deref())?;
+    let (device, remembered) = (settings.device.clone(), sink.remembered());
+    // Opening a device may wake it up, and a driver may take its time.
+    let finding = tokio::task::spawn_blocking(move || find::find(&device, remembered.as_deref()));
+    let found = match timeout(FIND, finding).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(panicked)) => Err(CaptureError::Unreachable(format!("looking for the camera: {panicked}"))),
+        Err(_) => Err(CaptureError::Stalled(FIND)),
+    };
+    if let Err(CaptureError::Unplugged(_)) = &found {
+        sink.describe(|camera| camera.miss(Instant::now()));
+    }
+    let node = found?;
     let shown = node.path.display().to_string();
     sink.describe(|camera| {
-        camera.identity = Some(node.identity());
+        (camera.identity, camera.missing_since) = (Some(node.identity()), None);
         camera.device = Some(format!("{} ({})", node.path.display(), node.capability.card));
     });
     let (send, mut events) = mpsc::channel(QUEUE);

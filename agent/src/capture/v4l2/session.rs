@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use edgecam_media::Ticks;
-use edgecam_media::assembler::{Assembler, Picture};
+use edgecam_media::assembler::{Assembler, Losses, Picture};
 use edgecam_media::clock::Arrival;
 use tokio::sync::{mpsc, watch};
 
@@ -17,6 +17,7 @@ use super::explain::explain;
 use super::find::Node;
 use super::ioctl::buffers::Filled;
 use super::open::{Opened, open};
+use crate::capture::idr_watch::IdrWatch;
 use crate::capture::pace::Pace;
 use crate::capture::sink::Clocks;
 use crate::capture::{CaptureError, Lost};
@@ -93,9 +94,10 @@ impl Session {
         if self.events.blocking_send(event).is_err() {
             return Ok(End::Stopped);
         }
-        let mut camera = Camera::new(opened, &wanted, self.idr_requests.clone())
+        let now = self.clocks.now().monotonic;
+        let mut camera = Camera::new(opened, &wanted, self.idr_requests.clone(), now)
             .map_err(|error| CaptureError::UnsupportedFormat(error.to_string()))?;
-        let mut last_picture = self.clocks.now().monotonic;
+        let mut last_picture = now;
         let (mut failures, mut told) = (0, *lost);
         loop {
             // Nothing is ever sent: the channel closes when the attempt ends.
@@ -135,9 +137,15 @@ impl Session {
                 .buffers
                 .give_back(filled)
                 .map_err(|error| explain(&self.node.path, "giving a buffer back", &error))?;
-            if !pictures.is_empty() || camera.is_paced_out {
-                last_picture = self.clocks.now().monotonic;
-            } else if silence > self.settings.frame_timeout {
+            let now = self.clocks.now().monotonic;
+            if !pictures.is_empty() {
+                (last_picture, camera.reason) = (now, None);
+                camera.idr_watch.delivered(now);
+            } else if let Some(losses) = camera.left_out.take() {
+                // It lives; whether it is of use shows when it has had time for an IDR.
+                last_picture = now;
+                camera.idr_watch.left_out(now, losses, &self.node.path.display().to_string())?;
+            } else if !camera.is_paced_out && silence > self.settings.frame_timeout {
                 return Err(camera.no_picture(self.settings.frame_timeout));
             }
             let news = (std::mem::replace(&mut told, *lost) != *lost).then_some(Event::Lost(*lost));
@@ -158,8 +166,10 @@ impl Session {
         }
         let Some(mut filled) = buffers.take()? else { return Ok(None) };
         lost.late += camera.sequence.gap(filled.sequence);
-        while camera.opened.format != PixelFormat::H264 && buffers.wait(Duration::ZERO)? {
-            let Some(newer) = buffers.take()? else { break };
+        while camera.opened.format != PixelFormat::H264 {
+            // What goes wrong here is met again at the next turn; the picture that is here already is not lost by it.
+            let Ok(true) = buffers.wait(Duration::ZERO) else { break };
+            let Ok(Some(newer)) = buffers.take() else { break };
             lost.late += 1 + camera.sequence.gap(newer.sequence);
             buffers.give_back(std::mem::replace(&mut filled, newer))?;
         }
@@ -193,6 +203,9 @@ struct Camera {
     idr_requests: watch::Receiver<u64>,
     /// Why the last picture was of no use.
     reason: Option<String>,
+    /// Pictures of the camera's encoder came with which decoding cannot start: what was lost so far.
+    left_out: Option<Losses>,
+    idr_watch: IdrWatch,
 }
 
 enum Coding {
@@ -206,8 +219,11 @@ impl Camera {
     fn new(
         opened: Opened,
         wanted: &Encoding,
-        idr_requests: watch::Receiver<u64>,
+        mut idr_requests: watch::Receiver<u64>,
+        now: Duration,
     ) -> Result<Self, crate::encode::EncodeError> {
+        // What was asked of an earlier attempt is answered by the first picture of this one.
+        idr_requests.mark_unchanged();
         let coding = match colour(opened.format) {
             None => Coding::InCamera(Box::default()),
             Some(colour) => Coding::Here {
@@ -218,7 +234,18 @@ impl Camera {
         };
         let pace = Pace::new(wanted.frame_rate, opened.rate);
         let sequence = Sequence::default();
-        Ok(Self { opened, coding, sequence, pace, is_paced_out: false, idr_requests, reason: None })
+        let idr_watch = IdrWatch::new(now);
+        Ok(Self {
+            opened,
+            coding,
+            sequence,
+            pace,
+            is_paced_out: false,
+            idr_requests,
+            reason: None,
+            left_out: None,
+            idr_watch,
+        })
     }
 
     /// Goes over to other settings; `false` when the camera has to be opened anew for them.
@@ -262,10 +289,11 @@ impl Camera {
                 lost.stream.skipped_to_idr += after.skipped_to_idr - before.skipped_to_idr;
                 lost.stream.without_parameter_sets += after.without_parameter_sets - before.without_parameter_sets;
                 lost.stream.garbage_bytes += after.garbage_bytes.saturating_sub(before.garbage_bytes);
-                let is_asked = self.idr_requests.has_changed().unwrap_or(false);
-                if is_asked || after.skipped_to_idr > before.skipped_to_idr {
+                let is_left_out = after.skipped_to_idr > before.skipped_to_idr
+                    || after.without_parameter_sets > before.without_parameter_sets;
+                self.left_out = is_left_out.then_some(after);
+                if is_left_out || self.idr_requests.has_changed().unwrap_or(false) {
                     self.idr_requests.mark_unchanged();
-                    self.reason = Some("no IDR has come".to_owned());
                     self.ask_for_idr();
                 }
                 Ok(pictures)
