@@ -9,6 +9,9 @@ use crate::parameter_sets::{h264_sps, h265_sps_ids, pps_ids, vps_id};
 use crate::slice::H264Syntax;
 use crate::{Codec, ParameterSets};
 
+/// Longest set: decoder configuration records have 16 bits for its length (ISO/IEC 14496-15 section 5.3.3.1).
+const LONGEST: usize = u16::MAX as usize;
+
 /// A stream may hold several of each; an IDR's slice says which one it means.
 pub(super) struct Sets {
     codec: Codec,
@@ -30,8 +33,12 @@ impl Sets {
         Self { codec, vps: Vec::new(), sps: Vec::new(), pps: Vec::new(), built: None }
     }
 
-    /// Returns whether the set is new or differs from the one known under its id. What cannot be read is ignored.
+    /// Returns whether the set is new or differs from the one known under its id. What cannot be read is ignored, and so
+    /// is what is longer than any set may be: up to 256 are kept.
     pub(super) fn remember(&mut self, unit: &[u8]) -> bool {
+        if unit.len() > LONGEST {
+            return false;
+        }
         let changed = match NalUnit::new(self.codec, unit).map(NalUnit::kind) {
             Some(NalKind::Vps) => self.remember_vps(unit),
             Some(NalKind::Sps) => self.remember_sps(unit),
@@ -106,5 +113,23 @@ impl Sets {
         let sets = Arc::new(sets.ok()?);
         self.built = Some((pps_id, sets.clone()));
         Some(sets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_longer_than_a_set_may_be_is_not_kept() {
+        let set = |length: usize| {
+            let mut unit = vec![0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0];
+            unit.resize(length, 0xff);
+            unit
+        };
+        let mut sets = Sets::new(Codec::H264);
+        assert!(!sets.remember(&set(65_536)));
+        assert!(sets.remember(&set(65_535)));
+        assert!(!sets.remember(&set(65_535)));
     }
 }
