@@ -5,9 +5,11 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -17,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
@@ -28,6 +30,8 @@ use crate::host::device_tls::handshake_failure;
 
 /// The head of an answer, and what is read at once of its body.
 const BUFFER: usize = 64 << 10;
+/// Addresses of a name that are tried.
+const ADDRESSES: usize = 8;
 /// Lines in the head of an answer.
 const HEADERS: usize = 64;
 
@@ -49,16 +53,14 @@ impl Connection {
         settings: &Settings,
     ) -> Result<Self, HttpError> {
         let limit = settings.connect_timeout;
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         let addresses: Vec<_> = timeout_at(deadline, lookup_host((peer.host.as_str(), peer.port)))
             .await
             .map_err(|_| peer.unresolved(&io::ErrorKind::TimedOut.into()))?
             .map_err(|error| peer.unresolved(&error))?
+            .take(ADDRESSES)
             .collect();
-        let tcp = timeout_at(deadline, TcpStream::connect(&addresses[..]))
-            .await
-            .map_err(|_| peer.silent_host(limit))?
-            .map_err(|error| peer.unconnected(&error))?;
+        let tcp = connect(&addresses, peer, deadline, limit).await?;
         // A request is one write. That this fails would only cost time.
         tcp.set_nodelay(true).ok();
         let io = match tls {
@@ -103,6 +105,26 @@ impl Connection {
     }
 }
 
+/// Connects to the first address that answers. Each has its share of what is left of `limit`: one that is silent leaves
+/// time for the others.
+async fn connect(
+    addresses: &[SocketAddr],
+    peer: &Peer,
+    deadline: Instant,
+    limit: Duration,
+) -> Result<TcpStream, HttpError> {
+    let mut failure = None;
+    for (address, left) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
+        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        failure = Some(match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => peer.unconnected(&error),
+            Err(_) => peer.silent_host(limit),
+        });
+    }
+    Err(failure.unwrap_or_else(|| peer.unresolved(&io::ErrorKind::NotFound.into())))
+}
+
 /// Waits for `work`, moving the connection's bytes meanwhile.
 async fn drive<T>(driver: &mut Option<Driver>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
@@ -119,4 +141,34 @@ async fn drive<T>(driver: &mut Option<Driver>, work: impl Future<Output = T>) ->
         Poll::Pending
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A listener whose queue is full is silent: Linux drops what comes.
+    #[tokio::test]
+    async fn a_silent_address_leaves_time_for_the_next() {
+        let silent = tokio::net::TcpSocket::new_v4().expect("a socket");
+        silent.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+        let silent = silent.listen(0).expect("listening");
+        let silent_address = silent.local_addr().expect("its address");
+        let mut queued = Vec::new();
+        while let Ok(tcp) = timeout(Duration::from_millis(300), TcpStream::connect(silent_address)).await {
+            queued.push(tcp.expect("queued"));
+        }
+        let good = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let good_address = good.local_addr().expect("its address");
+        let peer = Peer { host: "nvr".to_owned(), port: 80 };
+        let limit = Duration::from_millis(600);
+        let addresses = [silent_address, good_address];
+        let tcp = connect(&addresses, &peer, Instant::now() + limit, limit).await.expect("the second answers");
+        assert_eq!(tcp.peer_addr().expect("its address"), good_address);
+        let error = connect(&addresses[..1], &peer, Instant::now() + limit, limit).await.expect_err("silent");
+        assert!(error.to_string().contains("does not answer within 0.6 s"), "{error}");
+        assert!(connect(&[], &peer, Instant::now() + limit, limit).await.is_err());
+    }
 }
