@@ -69,6 +69,17 @@ async fn media1_by_capabilities() {
     check("onvif-media1", change, &[], json!({ "profile": "sub" })).await;
 }
 
+/// Devices that name a Media2 service which is not there, or know no GetServices, and say so by no fault.
+#[tokio::test]
+async fn media1_where_nothing_else_answers() {
+    for (test, is_new) in [("onvif-no-media2", true), ("onvif-no-services", false)] {
+        let change = |state: &mut device::State| {
+            (state.is_new, state.has_media2, state.is_terse) = (is_new, false, true);
+        };
+        check(test, change, &[], json!({})).await;
+    }
+}
+
 #[tokio::test]
 async fn h265_by_media2() {
     let change = |state: &mut device::State| state.profiles[1].3 = "H265";

@@ -25,6 +25,10 @@ pub(crate) struct State {
     pub(crate) has_clock: bool,
     /// Media2 and GetServices; else Media and GetCapabilities.
     pub(crate) is_new: bool,
+    /// Whether Media2, which it names, is there.
+    pub(crate) has_media2: bool,
+    /// What it does not know it answers with 501 and nothing, instead of a fault.
+    pub(crate) is_terse: bool,
     pub(crate) profiles: Vec<Profile>,
     /// Where the stream is, as it says.
     pub(crate) stream: String,
@@ -50,6 +54,8 @@ impl Device {
             skew: 0,
             has_clock: true,
             is_new: true,
+            has_media2: true,
+            is_terse: false,
             profiles: vec![
                 ("p_jpeg", "jpeg", "v0", "JPEG", 3840),
                 ("p_main", "mainStream", "v0", "H264", 1920),
@@ -127,6 +133,10 @@ fn text<'a>(body: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl State {
+    fn is_media2(&self) -> bool {
+        self.is_new && self.has_media2
+    }
+
     fn now(&self) -> i64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         now.as_millis() as i64 + self.skew * 1000
@@ -151,8 +161,12 @@ impl State {
             self.refused.push(reason.to_owned());
             return ("400 Bad Request", fault("ter:NotAuthorized", "Sender not Authorized"));
         }
-        let is_media = path == if self.is_new { "/onvif/media2" } else { "/onvif/media" };
-        let namespace = if self.is_new { MEDIA2 } else { MEDIA1 };
+        let is_media = path == if self.is_media2() { "/onvif/media2" } else { "/onvif/media" };
+        let namespace = if self.is_media2() { MEDIA2 } else { MEDIA1 };
+        let unknown = |what: &str| match self.is_terse {
+            true => ("501 Not Implemented", Vec::new()),
+            false => ("500 Internal Server Error", fault("ter:ActionNotSupported", what)),
+        };
         match call {
             "GetServices" if self.is_new => ("200 OK", self.services()),
             "GetCapabilities" if !self.is_new => {
@@ -162,12 +176,8 @@ impl State {
                 );
                 ("200 OK", envelope(&body))
             }
-            "GetServices" | "GetCapabilities" => {
-                ("500 Internal Server Error", fault("ter:ActionNotSupported", "not here"))
-            }
-            _ if !is_media || !body.contains(namespace) => {
-                ("500 Internal Server Error", fault("ter:ActionNotSupported", "another service"))
-            }
+            "GetServices" | "GetCapabilities" => unknown("not here"),
+            _ if !is_media || !body.contains(namespace) => unknown("another service"),
             "GetProfiles" => ("200 OK", self.instead.clone().unwrap_or_else(|| self.list())),
             _ => self.uri(call, body),
         }
@@ -223,7 +233,7 @@ impl State {
     }
 
     fn list(&self) -> Vec<u8> {
-        let is_new = self.is_new;
+        let is_new = self.is_media2();
         let profile = |&(token, name, source, encoding, width): &Profile| {
             let height = width / 2;
             let size =

@@ -6,8 +6,8 @@ use url::Url;
 
 use crate::xml::{self, Element, XmlError};
 
-/// Profiles that are looked at. An NVR with 64 channels has three for each.
-const PROFILES: usize = 512;
+/// Profiles that are looked at. An NVR with 256 channels has three for each.
+pub(super) const PROFILES: usize = 1024;
 /// Names, tokens and reasons are cut off here.
 const NAME: usize = 128;
 

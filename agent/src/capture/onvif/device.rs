@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use edgecam_media::Ticks;
 use serde::Serialize;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use url::Url;
 
-use super::answers::{self, AnswerError, MediaProfile};
+use super::answers::{self, AnswerError, MediaProfile, PROFILES};
 use super::requests::{self, Call, MEDIA1, MEDIA2};
 use crate::capture::CaptureError;
 use crate::config::secret::redact_url;
@@ -83,23 +83,39 @@ impl<'a> Device<'a> {
         device.read_clock().await?;
         let services = device.services().await?;
         // What the newer service says counts: it is the one that should have answered.
-        let mut refusal = None;
+        let (mut refusal, mut without_video) = (None, None);
         for (media, address) in services {
             (device.media, device.media_url) = (media, address);
-            let text = device.call(&device.media_url.clone(), &requests::profiles(media)).await?;
-            let error = match answers::profiles(&text) {
-                Ok(profiles) if !profiles.is_empty() => return Ok((device, profiles)),
+            let error = match device.profiles().await {
+                Ok(profiles) if has_video(&profiles) => return Ok((device, profiles)),
+                // Some devices have encoders in the profiles of the older service only.
+                Ok(profiles) if !profiles.is_empty() => {
+                    without_video.get_or_insert((media, device.media_url.clone(), profiles));
+                    continue;
+                }
                 Ok(_) => CaptureError::NotFound(format!("{settings} has no profile: make one in the device")),
-                // Some devices name a Media2 service and know none of its calls.
-                Err(error) => device.unusable(error),
+                Err(error @ CaptureError::AuthFailed(_)) => return Err(error),
+                // Some devices name a Media2 service and know none of its calls, or have nothing at its address.
+                Err(error) => error,
             };
-            if matches!(error, CaptureError::AuthFailed(_)) {
-                return Err(error);
-            }
+            debug!(device = %settings, media, %error, "no profiles");
             refusal.get_or_insert(error);
+        }
+        if let Some((media, address, profiles)) = without_video {
+            (device.media, device.media_url) = (media, address);
+            return Ok((device, profiles));
         }
         let none = || CaptureError::NotFound(format!("{settings} has no media service: it sends no video"));
         Err(refusal.unwrap_or_else(none))
+    }
+
+    async fn profiles(&mut self) -> Result<Vec<MediaProfile>, CaptureError> {
+        let text = self.call(&self.media_url.clone(), &requests::profiles(self.media)).await?;
+        let profiles = answers::profiles(&text).map_err(|error| self.unusable(error))?;
+        if profiles.len() == PROFILES {
+            warn!(device = %self.settings, "the device has {PROFILES} profiles or more: only these are looked at");
+        }
+        Ok(profiles)
     }
 
     async fn read_clock(&mut self) -> Result<(), CaptureError> {
@@ -120,8 +136,8 @@ impl<'a> Device<'a> {
     /// The media services, the newer one first, each with its address.
     async fn services(&mut self) -> Result<Vec<(&'static str, Url)>, CaptureError> {
         let device = self.settings.device.clone();
-        let text = self.call(&device, &requests::services()).await?;
-        match answers::services(&text) {
+        let called = self.call(&device, &requests::services()).await;
+        match called.and_then(|text| answers::services(&text).map_err(|error| self.unusable(error))) {
             Ok(services) => {
                 let of = |namespace: &'static str| {
                     let service = services.iter().find(|service| service.namespace == namespace)?;
@@ -129,7 +145,7 @@ impl<'a> Device<'a> {
                 };
                 Ok([MEDIA2, MEDIA1].into_iter().filter_map(of).collect())
             }
-            Err(error @ AnswerError::NotAuthorized { .. }) => Err(self.unusable(error)),
+            Err(error @ CaptureError::AuthFailed(_)) => Err(error),
             Err(error) => {
                 debug!(device = %self.settings, %error, "no GetServices");
                 let text = self.call(&device, &requests::capabilities()).await?;
@@ -248,6 +264,10 @@ impl<'a> Device<'a> {
         };
         CaptureError::AuthFailed(format!("{message}; {clock}"))
     }
+}
+
+fn has_video(profiles: &[MediaProfile]) -> bool {
+    profiles.iter().any(|profile| !profile.encoding.is_empty())
 }
 
 /// The profile that the config means.
