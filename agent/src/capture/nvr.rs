@@ -14,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CaptureError, nuuo, onvif};
 use crate::config::Nvr;
-use crate::config::nvrs::Channel;
+use crate::config::nvrs::{Channel, MOST_CHANNELS};
 use crate::config::source::{NuuoDialect, Source};
 use crate::host::wall_clock;
 
 /// For all of an answer. A recorder with 256 channels and a slow disk takes its time.
 const ANSWER: Duration = Duration::from_secs(60);
+/// It is asked again after this at most, while a channel is missing that it had.
+const MISSING: Duration = Duration::from_secs(30);
 
 /// What a recorder has answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,6 +67,8 @@ impl NvrCell {
 pub async fn run(nvr: Nvr, cell: NvrCell, listed: Arc<Notify>, cancel: CancellationToken) {
     let mut rng = fastrand::Rng::new();
     let mut pause = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+    // By the same rule as that of who takes the answers up.
+    let mut listing = nvr.listing.clone();
     loop {
         cell.lock().0.attempts += 1;
         let asked = tokio::select! {
@@ -79,10 +83,19 @@ pub async fn run(nvr: Nvr, cell: NvrCell, listed: Arc<Notify>, cancel: Cancellat
                 if cell.0.error.take().is_some() || cell.0.listed.is_none() {
                     tracing::info!(nvr = nvr.name, channels = found.channels.len(), "the NVR lists its channels");
                 }
+                if found.channels.len() > MOST_CHANNELS {
+                    let (nvr, channels) = (&nvr.name, found.channels.len());
+                    tracing::warn!(
+                        nvr,
+                        channels,
+                        "the NVR lists more than {MOST_CHANNELS} channels: the last of them are left out"
+                    );
+                }
+                listing.take(&nvr.name, found.dialect, found.channels.clone());
                 cell.0.listed = Some(wall_clock());
                 cell.1 = Some(found);
                 listed.notify_one();
-                nvr.refresh
+                if listing.misses_some() { nvr.refresh.min(MISSING) } else { nvr.refresh }
             }
             Err(error) => {
                 let delay = match error {
@@ -122,8 +135,7 @@ async fn ask(source: &Source) -> Result<Found, CaptureError> {
                 server: camera.server,
                 id: camera.id,
                 name: camera.name,
-                camera: String::new(),
-                is_there: true,
+                ..Channel::default()
             };
             Ok(Found { dialect: Some(dialect), channels: cameras.into_iter().map(channel).collect() })
         }
@@ -135,8 +147,8 @@ async fn ask(source: &Source) -> Result<Found, CaptureError> {
                 if profile.source.is_empty() || channels.iter().any(|channel| channel.id == profile.source) {
                     continue;
                 }
-                let (server, camera, id) = (String::new(), String::new(), profile.source);
-                channels.push(Channel { server, name: id.clone(), id, camera, is_there: true });
+                let id = profile.source;
+                channels.push(Channel { name: id.clone(), id, ..Channel::default() });
             }
             Ok(Found { dialect: None, channels })
         }

@@ -2,7 +2,9 @@
 //!
 //! Channels of an RTSP server are numbers and known from the config. Those of a NUUO recorder or an ONVIF device are
 //! listed by it: the last list is kept in the state directory, so that a restart knows the cameras while the recorder
-//! is away. A camera keeps its name for as long as the recorder keeps the channel's id, whatever that is renamed to.
+//! is away. A camera keeps its name for as long as the recorder keeps the channel's id, whatever that is renamed to. One
+//! that is missing from a list is kept until several lists in a row have missed it: a recorder that has just started
+//! lists what it has found so far.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ use super::{Camera, Config, Switches, identity, written};
 
 /// Of one recorder.
 pub const MOST_CHANNELS: usize = 256;
+/// A channel that so many lists in a row have missed is gone.
+const GONE_AFTER: u8 = 3;
 /// A camera's name.
 const NAME: usize = 64;
 
@@ -37,7 +41,8 @@ pub(crate) struct WrittenNvr {
     /// Which channels: `all`, names with `*` for anything, or ids; for rtsp numbers such as `1-16` or `[1, 3, 5-8]`.
     /// Default: all; rtsp has no default.
     pub(crate) channels: Option<WrittenChannels>,
-    /// How often the recorder is asked for its channels. 10s to 1day. Default: 5m.
+    /// How often the recorder is asked for its channels; every 30s at least while one is missing that it had, which is
+    /// gone when three lists in a row have missed it. 10s to 1day. Default: 5m.
     pub(crate) refresh: Option<Span>,
     /// What is the same for all of its cameras.
     #[serde(default)]
@@ -103,7 +108,7 @@ pub struct Listing {
 }
 
 /// A channel of a recorder.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Channel {
     /// The recording server it belongs to; empty where there is but one.
     pub server: String,
@@ -114,9 +119,18 @@ pub struct Channel {
     /// The camera it became, when it was first seen.
     #[serde(default)]
     pub camera: String,
-    /// Whether the last list has it.
+    /// Whether it counts: the last list has it, or has not missed it often enough.
     #[serde(default)]
     pub is_there: bool,
+    /// Lists in a row that have missed it, up to when it is gone.
+    #[serde(default)]
+    pub missed: u8,
+}
+
+impl Channel {
+    fn key(&self) -> (&str, &str) {
+        (&self.server, &self.id)
+    }
 }
 
 /// Channels by name or id; `*` stands for anything.
@@ -311,18 +325,31 @@ impl Nvr {
 }
 
 impl Listing {
-    /// Takes a new list. Who was known keeps its camera; who is new gets one; who is gone is remembered.
+    /// Takes a new list. Who was known keeps its camera; who is new gets one, as long as there is room; who is gone is
+    /// remembered.
     pub fn take(&mut self, nvr: &str, dialect: Option<NuuoDialect>, found: Vec<Channel>) {
         self.dialect = dialect.map(|dialect| match dialect {
             NuuoDialect::Titan => "titan".to_owned(),
             NuuoDialect::Crystal => "crystal".to_owned(),
         });
-        self.channels.iter_mut().for_each(|channel| channel.is_there = false);
+        let listed: HashSet<(&str, &str)> = found.iter().map(Channel::key).collect();
+        for known in self.channels.iter_mut().filter(|channel| channel.is_there) {
+            known.missed = if listed.contains(&known.key()) { 0 } else { known.missed.saturating_add(1) };
+            known.is_there = known.missed < GONE_AFTER;
+        }
+        let mut count = self.count();
         let mut taken: HashSet<String> = self.channels.iter().map(|channel| channel.camera.clone()).collect();
-        for new in found.into_iter().take(MOST_CHANNELS) {
-            let is_same = |known: &&mut Channel| known.server == new.server && known.id == new.id;
-            if let Some(known) = self.channels.iter_mut().find(is_same) {
-                (known.name, known.is_there) = (new.name, true);
+        // Enough for those that are known, wherever they stand, and no work for one who lists without end.
+        for new in found.into_iter().take(4 * MOST_CHANNELS) {
+            let known = self.channels.iter_mut().find(|known| known.key() == new.key());
+            if !known.as_ref().is_some_and(|known| known.is_there) {
+                if count >= MOST_CHANNELS {
+                    continue;
+                }
+                count += 1;
+            }
+            if let Some(known) = known {
+                (known.name, known.is_there, known.missed) = (new.name, true, 0);
                 continue;
             }
             let camera = unique(nvr, &new, &taken);
@@ -342,6 +369,11 @@ impl Listing {
             Some("crystal") => Some(NuuoDialect::Crystal),
             _ => None,
         }
+    }
+
+    /// Whether the last list has missed a channel that counts.
+    pub fn misses_some(&self) -> bool {
+        self.channels.iter().any(|channel| channel.is_there && channel.missed > 0)
     }
 
     /// Channels that are there now.

@@ -3,7 +3,7 @@ use crate::config::parse;
 
 fn channel(id: &str, name: &str) -> Channel {
     let (id, name) = (id.to_owned(), name.to_owned());
-    Channel { server: String::new(), id, name, camera: String::new(), is_there: false }
+    Channel { id, name, ..Channel::default() }
 }
 
 const NUUO: &str =
@@ -36,13 +36,42 @@ fn cameras_are_named_after_channels_and_keep_their_names() {
     // One is renamed, one goes, one comes; and the one that went comes back under another name.
     config.cameras[0].switches.recording = false;
     list(&mut config, &[("1", "Back Door"), ("2", "x"), ("4", "y"), ("5", "z"), ("6", "Front Door")]);
+    let kept = ["hq-Front-Door", "hq-H-hle-3", "hq-3", "hq-front-door", "hq-5", "hq-6-Front-Door"];
+    assert_eq!(names(&config), kept);
+    assert!(config.nvrs[0].listing.misses_some());
+    for _ in 0..2 {
+        list(&mut config, &[("1", "Back Door"), ("2", "x"), ("4", "y"), ("5", "z"), ("6", "Front Door")]);
+    }
     assert_eq!(names(&config), ["hq-Front-Door", "hq-H-hle-3", "hq-front-door", "hq-5", "hq-6-Front-Door"]);
+    assert!(!config.nvrs[0].listing.misses_some());
     assert!(!config.cameras[0].switches.recording);
-    list(&mut config, &[("3", "Hall")]);
+    // Only lists in a row count.
+    for _ in 0..3 {
+        list(&mut config, &[("2", "x"), ("3", "Hall"), ("4", "y"), ("5", "z"), ("6", "Front Door")]);
+        list(&mut config, &[("1", "Back Door"), ("3", "Hall")]);
+    }
+    assert_eq!(names(&config), kept);
+    for _ in 0..3 {
+        list(&mut config, &[("3", "Hall")]);
+    }
     assert_eq!(names(&config), ["hq-3"]);
     // Over a restart.
     let text = serde_json::to_vec(&config.nvrs[0].listing).expect("JSON");
     assert_eq!(serde_json::from_slice::<Listing>(&text).expect("a listing"), config.nvrs[0].listing);
+}
+
+#[test]
+fn listings_of_earlier_versions_are_read_and_new_ones_are_bounded() {
+    let text = r#"{"channels": [{"server": "", "id": "0", "name": "Roof", "camera": "hq-Roof", "is_there": true}]}"#;
+    let mut listing: Listing = serde_json::from_str(text).expect("a listing");
+    assert!(listing.count() == 1 && !listing.misses_some());
+    // The one that is missing keeps its place until it is gone.
+    let many: Vec<Channel> = (1..=MOST_CHANNELS).map(|number| channel(&number.to_string(), "")).collect();
+    for expected in [true, true, false] {
+        listing.take("hq", None, many.clone());
+        assert_eq!((listing.count(), listing.misses_some()), (MOST_CHANNELS, expected));
+    }
+    assert_eq!(listing.channels.iter().filter(|channel| channel.is_there && channel.id == "0").count(), 0);
 }
 
 #[test]
