@@ -255,11 +255,9 @@ fn file(written: written::FileSource, key: &str) -> Result<Source> {
 }
 
 fn test_pattern(written: &written::TestPattern, key: &str) -> Result<Source> {
-    let (width, height) = (written.width.unwrap_or(640), written.height.unwrap_or(360));
-    let rate = written.frame_rate.unwrap_or(15.0);
-    let gop = written.gop.unwrap_or_else(|| rate.round().max(1.0) as u32);
-    let bitrate = written.bitrate.unwrap_or(500_000);
-    let pattern = Encoding { width, height, frame_rate: rate, gop, bitrate };
+    let usual = Encoding { width: 640, height: 360, frame_rate: 15.0, gop: 15, bitrate: 500_000 };
+    let size = (written.width, written.height);
+    let pattern = local::encoding(size, written.frame_rate, written.gop, written.bitrate, usual);
     pattern.check().or_else(|error| wrong(key, error))?;
     Ok(Source::TestPattern(pattern))
 }

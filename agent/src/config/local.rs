@@ -12,6 +12,27 @@ pub(crate) const DEEPLENS_TOOL: &str = "/opt/awscam/camera/installed/bin/mxuvc";
 /// What a DeepLens comes with.
 const DEEPLENS: Encoding = Encoding { width: 1920, height: 1080, frame_rate: 24.0, gop: 24, bitrate: 2_000_000 };
 
+/// What a camera gives that is asked for nothing else.
+const USUAL: Encoding = Encoding { width: 1280, height: 720, frame_rate: 15.0, gop: 15, bitrate: 1_500_000 };
+
+/// An encoding with what is not written as `usual`, and one IDR a second.
+pub(super) fn encoding(
+    (width, height): (Option<u32>, Option<u32>),
+    frame_rate: Option<f64>,
+    gop: Option<u32>,
+    bitrate: Option<u32>,
+    usual: Encoding,
+) -> Encoding {
+    let frame_rate = frame_rate.unwrap_or(usual.frame_rate);
+    Encoding {
+        width: width.unwrap_or(usual.width),
+        height: height.unwrap_or(usual.height),
+        frame_rate,
+        gop: gop.unwrap_or_else(|| frame_rate.round().max(1.0) as u32),
+        bitrate: bitrate.unwrap_or(usual.bitrate),
+    }
+}
+
 pub(super) fn v4l2(written: written::V4l2, key: &str) -> Result<Source> {
     let format = match written.format.as_deref() {
         None | Some("auto") => V4l2Format::Auto,
@@ -25,14 +46,9 @@ pub(super) fn v4l2(written: written::V4l2, key: &str) -> Result<Source> {
             return wrong(&format!("{key}.format"), message);
         }
     };
-    let frame_rate = written.frame_rate.unwrap_or(15.0);
-    let encoding = Encoding {
-        width: written.width.unwrap_or(1280),
-        height: written.height.unwrap_or(720),
-        frame_rate,
-        gop: written.gop.unwrap_or_else(|| frame_rate.round().max(1.0) as u32),
-        bitrate: written.bitrate.unwrap_or(1_500_000),
-    };
+    let usual = Encoding { bitrate: 1_500_000, ..USUAL };
+    let size = (written.width, written.height);
+    let encoding = encoding(size, written.frame_rate, written.gop, written.bitrate, usual);
     encoding.check().or_else(|error| wrong(key, error))?;
     Ok(Source::V4l2(V4l2 {
         device: device(written.device.as_deref().unwrap_or("auto")),
@@ -72,14 +88,9 @@ pub(super) fn mxuvc(written: written::Mxuvc, key: &str) -> Result<Source> {
     if !(1..=7).contains(&channel) {
         return wrong(&format!("{key}.channel"), "must be 1 to 7");
     }
-    let frame_rate = written.frame_rate.unwrap_or(15.0);
-    let encoding = Encoding {
-        width: written.width.unwrap_or(1280),
-        height: written.height.unwrap_or(720),
-        frame_rate,
-        gop: written.gop.unwrap_or_else(|| frame_rate.round().max(1.0) as u32),
-        bitrate: written.bitrate.unwrap_or(2_000_000),
-    };
+    let usual = Encoding { bitrate: 2_000_000, ..USUAL };
+    let size = (written.width, written.height);
+    let encoding = encoding(size, written.frame_rate, written.gop, written.bitrate, usual);
     mxuvc_range(&encoding).or_else(|error| wrong(key, error))?;
     if written.frame_size.is_some_and(|bytes| !(1_000..=10_000_000).contains(&bytes)) {
         return wrong(&format!("{key}.frame_size"), "must be 1000 to 10000000 bytes");
