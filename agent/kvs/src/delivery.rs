@@ -120,7 +120,9 @@ pub struct Delivery {
     has_gap: bool,
     suspect: Option<(Position, u8)>,
     asked_for_idr: Option<u64>,
-    stopping: bool,
+    /// No more footage comes; what has come is still sent.
+    is_ending: bool,
+    is_stopping: bool,
     stats: Stats,
 }
 
@@ -144,7 +146,8 @@ impl Delivery {
             has_gap: false,
             suspect: None,
             asked_for_idr: None,
-            stopping: false,
+            is_ending: false,
+            is_stopping: false,
             stats: Stats::default(),
             settings,
         }
@@ -157,7 +160,7 @@ impl Delivery {
 
     /// Where to read the next unit, if one can be taken now.
     pub fn wants(&mut self, now: Instant) -> Option<Position> {
-        if self.stopping || self.held.is_some() || self.window.is_full() {
+        if self.is_ending || self.is_stopping || self.held.is_some() || self.window.is_full() {
             return None;
         }
         match &mut self.link {
@@ -328,9 +331,16 @@ impl Delivery {
         self.pump(now);
     }
 
+    /// There is no more footage: sends what has been taken, then stops.
+    pub fn end(&mut self, now: Instant) {
+        self.is_ending = true;
+        self.ahead.close();
+        self.pump(now);
+    }
+
     /// Takes no more footage, finishes what is being sent and waits for its acks.
     pub fn stop(&mut self, now: Instant) {
-        self.stopping = true;
+        self.is_stopping = true;
         self.drop_held();
         match &self.link {
             Link::Up(_) => self.retire(now),
@@ -344,7 +354,7 @@ impl Delivery {
 
     /// After [`Delivery::stop`]: whether there is nothing left to wait for.
     pub fn is_stopped(&self) -> bool {
-        self.stopping && self.draining.is_empty() && matches!(self.link, Link::Down(_))
+        self.is_stopping && self.draining.is_empty() && matches!(self.link, Link::Down(_))
     }
 
     /// What to do next.

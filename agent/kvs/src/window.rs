@@ -138,6 +138,21 @@ impl Window {
         self.commit();
     }
 
+    /// Between these positions nothing is to be sent: that is done with the fragment before it.
+    pub(crate) fn pass(&mut self, from: Position, end: Position, now: Instant) {
+        if self.committed == from {
+            self.committed = end;
+            return self.commit();
+        }
+        if self.past(from) >= end {
+            return;
+        }
+        match self.entries.iter_mut().rev().find(|entry| entry.end == from) {
+            Some(before) => before.end = end,
+            None => self.lost(from, end, now),
+        }
+    }
+
     /// The service refuses a fragment for good. Returns what it covers.
     pub(crate) fn skip(&mut self, session: SessionId, timecode: i64, now: Instant) -> Option<(Position, Position)> {
         let matches = |entry: &&mut Entry| entry.session == session && entry.timecode == timecode;

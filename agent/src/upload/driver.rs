@@ -193,7 +193,7 @@ impl<'a> Driver<'a> {
         if let (Outcome::Ended, Some(end)) = (outcome, until.position)
             && ended_at == Some(self.delivery.committed())
         {
-            // Nothing lies between the last picture and the end.
+            // Nothing lies between what was sent last and the end.
             commit(end);
         }
         self.upload.status.finish(self.delivery.stats());
@@ -208,7 +208,7 @@ impl<'a> Driver<'a> {
                 let found_at = Position { gop: next.gop, unit: next.unit.saturating_sub(1) };
                 let reached = until.reached(&unit, found_at, &self.upload.footage, &self.delivery);
                 if reached.is_some() {
-                    self.delivery.stop(now);
+                    self.delivery.end(now);
                     return reached;
                 }
                 self.last_read = Some(unit.pts);

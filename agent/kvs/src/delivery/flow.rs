@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use edgecam_media::ring::Position;
+
+use super::lookahead::Ahead;
 use super::{
     ASK_FOR_IDR, Action, CALL_SPACING, Delivery, FRAGMENT_BURST, FRAGMENT_SPACING, Fault, FaultClass, Link,
     MAX_DRAINING, POISON_LIMIT, RETRY_REFUSED, Report,
@@ -14,8 +17,13 @@ impl Delivery {
     /// Places the held unit if it can be placed now.
     pub(super) fn pump(&mut self, now: Instant) {
         loop {
-            if self.held.is_none() {
-                self.held = self.ahead.pop(now);
+            while self.held.is_none() {
+                match self.ahead.pop(now) {
+                    Some(Ahead::Send(unit)) => self.held = Some(unit),
+                    Some(Ahead::LeftOut(from, next)) => self.left_out(from, next, now),
+                    None if self.is_ending && !self.is_stopping => return self.stop(now),
+                    None => return,
+                }
             }
             let Some(held) = &mut self.held else { return };
             let session = match &mut self.link {
@@ -79,6 +87,15 @@ impl Delivery {
         }
     }
 
+    /// Footage that is not sent is done with what is before it.
+    fn left_out(&mut self, from: Position, next: Position, now: Instant) {
+        let before = self.window.committed();
+        self.window.pass(from, next, now);
+        if self.window.committed() != before {
+            self.actions.push_back(Action::Commit(self.window.committed()));
+        }
+    }
+
     /// The session that takes footage ends; its last acks are still awaited.
     pub(super) fn retire(&mut self, now: Instant) {
         let not_before = self.last_call.map_or(now, |call| call + CALL_SPACING);
@@ -115,6 +132,8 @@ impl Delivery {
         self.read_at = self.window.first_gap();
         self.stats.failures += 1;
         self.report(Report::Failed { fault, retry_in: delay });
+        // What was read is let go, and would have to be read again.
+        self.is_stopping |= self.is_ending;
     }
 
     /// The connection is of no more use: what it did not get done is sent again.

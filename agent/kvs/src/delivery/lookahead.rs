@@ -2,7 +2,8 @@
 //!
 //! The service wants at least one frame of every declared track in each fragment (error 4011). So a GOP that may have
 //! audio is held back until its first audio is there; one that turns out to have none goes into a session without an
-//! audio track. Audio that comes later than that is left out: the archive has it.
+//! audio track. Audio that comes later than that is left out, and so is what the service does not take: the archive has
+//! it, and the cursor passes it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,6 +19,14 @@ const WAIT: Duration = Duration::from_millis(1_500);
 /// Units held back at most.
 const MOST: usize = 256;
 
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum Ahead {
+    Send(Unit),
+    /// Between these there is only audio that is not sent.
+    LeftOut(Position, Position),
+}
+
 /// Units that have been read and whose turn has not come.
 #[derive(Debug, Default)]
 pub(super) struct Lookahead {
@@ -26,6 +35,8 @@ pub(super) struct Lookahead {
     since: Option<Instant>,
     /// The GOP that is being sent, and whether its audio is.
     gop: Option<(u64, bool)>,
+    /// Nothing comes after what is here.
+    is_closed: bool,
 }
 
 impl Lookahead {
@@ -40,7 +51,12 @@ impl Lookahead {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { is_closed: self.is_closed, ..Self::default() };
+    }
+
+    /// Nothing more comes: what is here need not wait for it.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
     }
 
     /// When to look again, if nothing comes.
@@ -58,30 +74,23 @@ impl Lookahead {
     }
 
     /// The next unit, if its turn has come.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<Unit> {
-        loop {
-            let front = self.units.front()?;
-            let gop = front.next.gop;
-            let has_audio = match self.gop {
-                Some((current, has_audio)) if current == gop => has_audio,
-                _ => {
-                    let has_audio = self.has_audio(now)?;
-                    self.gop = Some((gop, has_audio));
-                    has_audio
-                }
-            };
-            if front.unit.is_video() || has_audio {
-                let mut unit = self.units.pop_front()?;
-                self.since = (!self.units.is_empty()).then_some(now);
-                unit.has_audio = has_audio;
-                return Some(unit);
+    pub(super) fn pop(&mut self, now: Instant) -> Option<Ahead> {
+        let gop = self.units.front()?.next.gop;
+        let has_audio = match self.gop {
+            Some((current, has_audio)) if current == gop => has_audio,
+            _ => {
+                let has_audio = self.has_audio(now)?;
+                self.gop = Some((gop, has_audio));
+                has_audio
             }
-            // It is left out together with what comes next: the cursor must not see a gap.
-            let from = front.from;
-            let next = self.units.get_mut(1)?;
-            next.from = from;
-            self.units.pop_front();
+        };
+        let mut unit = self.units.pop_front()?;
+        self.since = (!self.units.is_empty()).then_some(now);
+        if !unit.unit.is_video() && !has_audio {
+            return Some(Ahead::LeftOut(unit.from, unit.next));
         }
+        unit.has_audio = has_audio;
+        Some(Ahead::Send(unit))
     }
 
     /// Whether the GOP of the first unit has audio; `None` while that cannot be told.
@@ -95,7 +104,8 @@ impl Lookahead {
         if same.clone().any(|unit| !unit.unit.is_video()) {
             return Some(true);
         }
-        let is_over = self.units.len() >= MOST
+        let is_over = self.is_closed
+            || self.units.len() >= MOST
             || self.units.back().is_some_and(|last| last.next.gop != first.next.gop)
             || self.deadline().is_some_and(|at| now >= at)
             || same.any(|unit| unit.unit.pts.since(first.unit.pts) > PATIENCE);
@@ -125,7 +135,7 @@ mod tests {
         let now = Instant::now();
         let mut ahead = Lookahead::default();
         let mut from = Position::start_of(1);
-        let mut placed: Vec<Unit> = Vec::new();
+        let mut placed = Vec::new();
         for &(gop, millis, is_audio) in units {
             let next = Position { gop, unit: if gop == from.gop { from.unit + 1 } else { 1 } };
             let unit = AccessUnit {
@@ -141,8 +151,19 @@ mod tests {
         }
         placed.extend(std::iter::from_fn(|| ahead.pop(now + wait)));
         // Nothing is left out unseen: each begins where the one before ended.
-        assert!(placed.windows(2).all(|pair| pair[0].next == pair[1].from), "{placed:?}");
-        let shown = placed.iter().map(|unit| (unit.unit.pts.unix_millis(), unit.has_audio)).collect();
+        let mut at = Position::start_of(1);
+        let mut shown = Vec::new();
+        for ahead in placed {
+            let (from, next) = match ahead {
+                Ahead::Send(unit) => {
+                    shown.push((unit.unit.pts.unix_millis(), unit.has_audio));
+                    (unit.from, unit.next)
+                }
+                Ahead::LeftOut(from, next) => (from, next),
+            };
+            assert_eq!(from, at);
+            at = next;
+        }
         (shown, ahead.deadline().is_some())
     }
 
@@ -166,5 +187,8 @@ mod tests {
     fn nothing_waits_for_ever() {
         let found = run(true, &[(1, 0, false), (1, 40, false)], WAIT);
         assert_eq!(found, (vec![(0, false), (40, false)], false));
+        // What the service does not take goes with the picture before it, not with one that may never come.
+        let found = run(false, &[(1, 0, false), (1, 5, true)], Duration::ZERO);
+        assert_eq!(found, (vec![(0, false)], false));
     }
 }

@@ -338,3 +338,55 @@ fn stopping_finishes_and_ends() {
     assert_eq!(rig.delivery.committed(), Position { gop: 2, unit: 3 });
     assert_eq!(rig.delivery.wants(rig.now), None);
 }
+
+#[test]
+fn the_end_of_a_range_is_reached_with_audio_that_is_not_sent() {
+    let mut rig = Rig::new();
+    rig.served(8);
+    // G.711, or what the parameter sets do not declare: it stays in the archive.
+    let last = rig.delivery.wants(rig.now).expect("wanted");
+    let end = Position { unit: last.unit + 1, ..last };
+    let unit = AccessUnit {
+        track: TrackId::AUDIO,
+        pts: Timestamp::from_unix_millis(rig.millis()),
+        is_idr: false,
+        data: Bytes::from_static(&[0xd5; 160]),
+        parameter_sets: None,
+    };
+    rig.delivery.unit(unit, rig.sets.clone(), end, rig.now);
+    rig.delivery.end(rig.now);
+    rig.run();
+    let (timecode, _) = rig.clusters[rig.clusters.len() - 1];
+    rig.ack("RECEIVED", timecode);
+    rig.ack("PERSISTED", timecode);
+    rig.receive("0\r\n\r\n");
+    assert!(rig.delivery.is_stopped());
+    assert_eq!(rig.delivery.committed(), end);
+    assert_eq!(rig.commits.last(), Some(&end));
+}
+
+#[test]
+fn what_waits_for_its_audio_is_sent_at_the_end() {
+    let mut rig = Rig::new();
+    let audio = edgecam_media::AudioFormat::aac(Bytes::from_static(&[0x12, 0x10])).expect("valid");
+    rig.sets = Arc::new((*rig.sets).clone().with_audio(Some(Arc::new(audio))));
+    rig.frame();
+    assert_eq!(rig.connects, 0, "its audio may still come");
+    rig.delivery.end(rig.now);
+    rig.run();
+    assert_eq!((rig.connects, rig.clusters.len()), (1, 1));
+    assert!(!rig.delivery.is_stopped(), "its acks are to come");
+}
+
+#[test]
+fn an_end_without_a_connection_waits_for_nothing() {
+    let mut rig = Rig::new();
+    rig.served(3);
+    rig.delivery.end(rig.now);
+    rig.run();
+    let session = rig.session.expect("a session");
+    rig.delivery.closed(session, "connection reset", rig.now);
+    rig.run();
+    assert!(rig.delivery.is_stopped());
+    assert_eq!(rig.delivery.committed(), Position::start_of(1), "it is sent again another time");
+}
