@@ -9,6 +9,7 @@
 mod annex_b;
 mod mkv;
 pub(super) mod mp4;
+mod mp4_samples;
 mod passes;
 
 use std::fs::File;
@@ -222,21 +223,31 @@ impl Reader {
     }
 }
 
-/// Holds pictures back until their time. When reading has fallen behind by more than a second the missing time is given
-/// up: catching up would deliver a burst.
-#[derive(Default)]
+/// Holds pictures back until their time. When reading has fallen behind by more than it is to catch up with, the missing
+/// time is given up.
 pub(super) struct Pacer {
     anchor: Option<Duration>,
+    give_up: Duration,
+}
+
+impl Default for Pacer {
+    /// A file that cannot be read in time is played later: there is nothing to catch up with.
+    fn default() -> Self {
+        Self::giving_up(Duration::from_secs(1))
+    }
 }
 
 impl Pacer {
-    const GIVE_UP: Duration = Duration::from_secs(1);
+    /// Catches up with what is late by up to `give_up`.
+    pub(super) fn giving_up(give_up: Duration) -> Self {
+        Self { anchor: None, give_up }
+    }
 
     /// When to deliver what is due at `due` on the file's clock; both clocks start at zero.
     pub(super) fn wait_until(&mut self, due: Ticks, now: Duration) -> Duration {
         let due = due.to_duration();
         let anchor = *self.anchor.get_or_insert(now.saturating_sub(due));
-        if now.saturating_sub(anchor + due) > Self::GIVE_UP {
+        if now.saturating_sub(anchor + due) > self.give_up {
             self.anchor = Some(now.saturating_sub(due));
             return now;
         }

@@ -2,7 +2,8 @@
 //!
 //! Segments are played at the pace of their own times: what comes in a burst goes into the log picture by picture. A
 //! live stream is joined three target durations before its end (section 6.3.3), and one that is left behind by more than
-//! twice that is joined anew. A segment that is not there is passed over; what follows begins at an IDR.
+//! twice that is joined anew. A segment that is not there, or cannot be read, is passed over; what follows begins at an
+//! IDR.
 //!
 //! Invariants: every request has a deadline and a bound; redirects are followed five times at most; a playlist is asked
 //! for no more often than the standard says (section 6.3.4).
@@ -12,6 +13,7 @@
 pub mod playlist;
 mod segment;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +39,16 @@ const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 /// A live stream is joined so many target durations before its end; behind twice that it is joined anew.
 const BEHIND: u32 = 3;
+/// So many segments in a row that cannot be read end the attempt.
+const UNREADABLE: u32 = 5;
+/// A playlist that ends so many segments before the next one is an older copy of the same; what is further off began anew.
+const OLDER: u64 = 10;
+/// Times inside a segment may go so much beyond its duration.
+const BEYOND: Duration = Duration::from_secs(10);
+/// A live stream's times are believed when they are so near to our clock.
+const CLOCKS_APART: Ticks = Ticks::from_seconds(600);
+/// A segment that took up to this long to load is caught up with at once; later than that, time begins anew.
+const CATCH_UP: Duration = Duration::from_secs(30);
 /// A frame of a stream of one picture.
 const FRAME: Ticks = Ticks::new(3000);
 
@@ -56,10 +68,25 @@ struct Stream<'a> {
     /// The playlist of segments, once it is known.
     url: Url,
     segments: Segments,
-    head: Option<(Map, Bytes)>,
+    head: Option<(Arc<Map>, Bytes)>,
     /// Number of the next segment.
     next: Option<u64>,
+    /// Since when the playlist is older than what was played.
+    older: Option<Instant>,
+    /// How many segments in a row could not be read, and why the last.
+    unreadable: (u32, String),
+    /// It was said that the server's times are not believed.
+    is_clock_off: bool,
     player: Player,
+}
+
+/// The body of an answer that has one.
+struct Answer {
+    /// Where it was in the end.
+    url: Url,
+    /// Not only the range that was asked for.
+    is_whole: bool,
+    bytes: Bytes,
 }
 
 /// Why a resource could not be had.
@@ -80,6 +107,9 @@ impl<'a> Stream<'a> {
             segments: Segments::default(),
             head: None,
             next: None,
+            older: None,
+            unreadable: (0, String::new()),
+            is_clock_off: false,
             player: Player::default(),
         }
     }
@@ -102,14 +132,18 @@ impl<'a> Stream<'a> {
             let first = self.begin(&media);
             let pending = media.segments.len().saturating_sub(first);
             if pending > 0 {
-                news = Instant::now();
                 let sequence = media.sequence + first as u64;
                 let segment = media.segments[first].clone();
-                self.segment(&segment, sequence, was_live, sink).await?;
+                if self.segment(&segment, sequence, was_live, sink).await? {
+                    news = Instant::now();
+                }
                 self.next = Some(sequence + 1);
             } else if media.is_over {
                 return match was_live {
                     true => Err(CaptureError::Unreachable(format!("{}: the live stream has ended", self.shown()))),
+                    false if self.player.started.is_none() && self.unreadable.0 > 0 => {
+                        Err(CaptureError::UnsupportedCodec(std::mem::take(&mut self.unreadable.1)))
+                    }
                     false => Ok(()),
                 };
             }
@@ -147,8 +181,8 @@ impl<'a> Stream<'a> {
         match self.playlist().await {
             Ok(Playlist::Media(media)) => Ok(media),
             Ok(Playlist::Master(_)) => Err(self.unsupported("a playlist that became a master playlist")),
-            Err(Missing::Gone(why)) => Err(CaptureError::Unreachable(why)),
-            Err(Missing::Failed(CaptureError::Unreachable(error))) => {
+            // Not there for a moment is what a server does that replaces the file.
+            Err(Missing::Gone(error) | Missing::Failed(CaptureError::Unreachable(error))) => {
                 debug!(stream = %self.shown(), error, "the playlist could not be loaded");
                 Ok(old)
             }
@@ -170,6 +204,9 @@ impl<'a> Stream<'a> {
             count - before.count()
         };
         let Some(next) = self.next else { return if media.is_over { 0 } else { live() } };
+        if self.is_older(next, end, media.target) {
+            return count;
+        }
         let is_lost = next < media.sequence || next > end;
         let behind = |first: usize| media.segments[first..].iter().map(|segment| segment.duration).sum::<Duration>();
         let first = next.saturating_sub(media.sequence) as usize;
@@ -180,23 +217,40 @@ impl<'a> Stream<'a> {
         // It began anew, went on without us, or is ahead: joined where it is now.
         let first = if next > end || is_late { live() } else { 0 };
         warn!(stream = %self.shown(), wanted = next, first = media.sequence, end, "the live stream went on elsewhere");
-        self.segments.interrupted();
-        self.player.interrupted();
+        self.interrupted();
         self.next = Some(media.sequence + first as u64);
         first
     }
 
-    /// Fetches a segment and plays it.
+    /// Whether the playlist, which ends at `end`, is a copy from before `next` was added, as caches give: it brings
+    /// nothing new. One that stays so began anew.
+    fn is_older(&mut self, next: u64, end: u64, target: Duration) -> bool {
+        if next <= end || next - end > OLDER {
+            self.older = None;
+            return false;
+        }
+        // Where it began anew after all, the head may be another one.
+        self.head = None;
+        self.older.get_or_insert_with(Instant::now).elapsed() < target * BEHIND
+    }
+
+    /// What comes next does not continue what was played; the head may be another one under the same URI.
+    fn interrupted(&mut self) {
+        self.segments.interrupted();
+        self.player.interrupted();
+        self.head = None;
+    }
+
+    /// Fetches a segment and plays it; returns whether there was something to play.
     async fn segment(
         &mut self,
         segment: &Segment,
         sequence: u64,
         is_live: bool,
         sink: &mut Sink,
-    ) -> Result<(), CaptureError> {
+    ) -> Result<bool, CaptureError> {
         if segment.is_discontinuous {
-            self.segments.interrupted();
-            self.player.interrupted();
+            self.interrupted();
         }
         let fetched = match segment.is_gap {
             true => Err(Missing::Gone("it is a gap".to_owned())),
@@ -206,26 +260,57 @@ impl<'a> Stream<'a> {
             Ok(fetched) => fetched,
             Err(Missing::Gone(why)) => {
                 warn!(stream = %self.shown(), sequence, why, "a segment is not there: passed over");
-                self.segments.interrupted();
-                self.player.interrupted();
-                return Ok(());
+                self.interrupted();
+                return Ok(false);
             }
+            Err(Missing::Failed(CaptureError::UnsupportedCodec(what))) => return self.unreadable(sequence, what),
             Err(Missing::Failed(error)) => return Err(error),
         };
         let mut segments = std::mem::take(&mut self.segments);
-        // A parser that gives up by a panic has met what it was not made for: that ends the attempt and no more.
+        // A parser that gives up by a panic has met what it was not made for: that costs the segment and no more.
         let parsed = tokio::task::spawn_blocking(move || {
             let pictures = segments.pictures(head, bytes);
             (segments, pictures)
         });
-        let (segments, pictures) =
-            parsed.await.map_err(|error| self.unsupported(&format!("a segment that is damaged ({error})")))?;
-        self.segments = segments;
-        let pictures = pictures.map_err(|what| self.unsupported(&what))?;
+        let pictures = match parsed.await {
+            Ok((segments, pictures)) => {
+                self.segments = segments;
+                pictures
+            }
+            Err(error) => Err(format!("a segment that is damaged ({error})")),
+        };
+        let pictures = match pictures {
+            Ok(pictures) => pictures,
+            Err(what) => return self.unreadable(sequence, format!("{} gives {what}", self.shown())),
+        };
+        self.unreadable.0 = 0;
         sink.count_lost(|lost| lost.stream = self.segments.losses());
-        let taken = segment.taken.filter(|_| is_live);
-        self.player.play(pictures, taken, sink).await;
-        Ok(())
+        let has_some = !pictures.is_empty();
+        let taken = segment.taken.filter(|_| is_live).filter(|taken| self.is_believed(*taken, sink.now().wall));
+        self.player.play(pictures, segment.duration, taken, sink).await;
+        Ok(has_some)
+    }
+
+    /// Passes over a segment that is there and cannot be read; too many of them are no accident.
+    fn unreadable(&mut self, sequence: u64, what: String) -> Result<bool, CaptureError> {
+        warn!(sequence, what, "a segment cannot be read: passed over");
+        self.unreadable = (self.unreadable.0 + 1, what.clone());
+        if self.unreadable.0 == UNREADABLE {
+            return Err(CaptureError::UnsupportedCodec(what));
+        }
+        self.interrupted();
+        Ok(false)
+    }
+
+    /// Whether the time that the server says is one that our clock could have shown.
+    fn is_believed(&mut self, taken: Timestamp, now: Timestamp) -> bool {
+        let off = taken.since(now);
+        let is_believed = off.get().abs() <= CLOCKS_APART.get();
+        if !is_believed && !std::mem::replace(&mut self.is_clock_off, true) {
+            let off_seconds = off.get() / Ticks::from_seconds(1).get();
+            warn!(stream = %self.shown(), off_seconds, "the server's clock is wrong: the time of arrival is used");
+        }
+        is_believed
     }
 
     async fn fetch(&mut self, segment: &Segment) -> Result<(Option<Bytes>, Bytes), Missing> {
@@ -253,7 +338,8 @@ impl<'a> Stream<'a> {
         loop {
             tries += 1;
             match self.get(&request, SEGMENT).await {
-                Ok((_, bytes)) => return Ok(bytes),
+                Ok(Answer { is_whole: true, bytes, .. }) => return Ok(cut(bytes, range)),
+                Ok(Answer { bytes, .. }) => return Ok(bytes),
                 Err(Missing::Failed(CaptureError::Unreachable(_))) if tries < TRIES => {
                     tokio::time::sleep(PAUSE * tries).await;
                 }
@@ -266,21 +352,20 @@ impl<'a> Stream<'a> {
 
     async fn playlist(&mut self) -> Result<Playlist, Missing> {
         let request = Request::get(self.url.clone()).following(REDIRECTS);
-        let (url, bytes) = self.get(&request, PLAYLIST).await?;
+        let Answer { url, bytes, .. } = self.get(&request, PLAYLIST).await?;
         self.url = url;
         let text = String::from_utf8_lossy(&bytes);
         playlist::parse(&text).map_err(|error| Missing::Failed(self.unsupported(&error.to_string())))
     }
 
-    /// The body of an answer that is one, and where it was in the end.
-    async fn get(&mut self, request: &Request, limit: usize) -> Result<(Url, Bytes), Missing> {
+    async fn get(&mut self, request: &Request, limit: usize) -> Result<Answer, Missing> {
         let shown = self.shown();
         let failed = |error: HttpError| Missing::Failed(refused(&error));
         let answer = self.client.send(request).await.map_err(failed)?;
         match answer.status() {
-            StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
-                let url = answer.url().clone();
-                Ok((url, answer.bytes(limit).await.map_err(failed)?))
+            status @ (StatusCode::OK | StatusCode::PARTIAL_CONTENT) => {
+                let (url, is_whole) = (answer.url().clone(), status == StatusCode::OK);
+                Ok(Answer { url, is_whole, bytes: answer.bytes(limit).await.map_err(failed)? })
             }
             status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => {
                 Err(Missing::Gone(format!("{shown} answers {}", status.as_u16())))
@@ -296,9 +381,8 @@ impl<'a> Stream<'a> {
         CaptureError::UnsupportedCodec(format!("{} gives {what}", self.shown()))
     }
 
-    /// Host and path: a query often is a secret.
     fn shown(&self) -> String {
-        format!("{}{}", self.url.host_str().unwrap_or_default(), self.settings.shown_path())
+        Hls::shown(&self.settings.url)
     }
 }
 
@@ -319,6 +403,19 @@ fn refused(error: &HttpError) -> CaptureError {
     }
 }
 
+/// The range that was meant, from a server that gives the whole instead. What is too short for that is left as it is.
+fn cut(whole: Bytes, range: Option<(u64, u64)>) -> Bytes {
+    let fits = range.and_then(|(offset, length)| {
+        let begin = usize::try_from(offset).ok()?;
+        let end = begin.checked_add(usize::try_from(length).ok()?)?;
+        (end <= whole.len()).then_some(begin..end)
+    });
+    match fits {
+        Some(range) => whole.slice(range),
+        None => whole,
+    }
+}
+
 /// The best variant that may be taken.
 fn choose(variants: &[Variant]) -> Option<&Variant> {
     let is_known = |codec: &str| ["avc1", "avc3", "hvc1", "hev1"].iter().any(|name| codec.trim().starts_with(name));
@@ -327,7 +424,6 @@ fn choose(variants: &[Variant]) -> Option<&Variant> {
 }
 
 /// Brings pictures to the log when their time has come, on one timeline.
-#[derive(Default)]
 struct Player {
     pacer: Pacer,
     started: Option<Instant>,
@@ -337,14 +433,21 @@ struct Player {
     end: Ticks,
 }
 
+impl Default for Player {
+    fn default() -> Self {
+        Self { pacer: Pacer::giving_up(CATCH_UP), started: None, base: None, end: Ticks::ZERO }
+    }
+}
+
 impl Player {
     /// The stream's clock begins anew with the next picture.
     fn interrupted(&mut self) {
         self.base = None;
     }
 
-    /// `taken` is when the first of them was.
-    async fn play(&mut self, pictures: Vec<Timed>, taken: Option<Timestamp>, sink: &mut Sink) {
+    /// `taken` is when the first of them was; `duration` is that of their segment.
+    async fn play(&mut self, mut pictures: Vec<Timed>, duration: Duration, taken: Option<Timestamp>, sink: &mut Sink) {
+        bound(&mut pictures, duration);
         let mut shown: Vec<Ticks> = pictures.iter().map(|(_, pts)| *pts).collect();
         shown.sort_unstable();
         let Some(&first) = shown.first() else { return };
@@ -374,3 +477,15 @@ impl Player {
         }
     }
 }
+
+/// A jump of the stream's clock inside a segment is no time to wait for: nothing is later than the segment may be long.
+fn bound(pictures: &mut [Timed], duration: Duration) {
+    let Some(first) = pictures.iter().map(|(_, pts)| *pts).min() else { return };
+    let latest = first + Ticks::from_duration(duration + BEYOND);
+    for (_, pts) in pictures {
+        *pts = latest.min(*pts);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -136,9 +136,13 @@ pub struct Hls {
 }
 
 impl Hls {
-    /// The path alone: a query often is a secret.
-    pub fn shown_path(&self) -> &str {
-        self.url.path()
+    /// Host and last component of `url`, which is this one or another of the same stream: a query often is a secret, and
+    /// so is what stands in the path.
+    pub fn shown(url: &Url) -> String {
+        let mut components: Vec<&str> = url.path_segments().into_iter().flatten().collect();
+        let last = components.pop().unwrap_or_default();
+        let between = if components.is_empty() { "/" } else { "/…/" };
+        format!("{}{between}{last}", url.host_str().unwrap_or_default())
     }
 }
 

@@ -13,7 +13,8 @@ use edgecam_media::ring::Position;
 
 use crate::session::Unit;
 
-/// Audio frames come each 20 to 130 ms. A GOP that is this long has none, by its own clock or by ours.
+/// Audio frames come each 20 to 130 ms. A GOP that is this long has none, by its own clock or by ours. Less than the
+/// shortest fragment: GOPs that are shorter than that share one, and its audio.
 const PATIENCE: Ticks = Ticks::from_millis(600);
 const WAIT: Duration = Duration::from_millis(1_500);
 /// Units held back at most.
@@ -100,15 +101,15 @@ impl Lookahead {
         if !is_declared {
             return Some(false);
         }
-        let mut same = self.units.iter().take_while(|unit| unit.next.gop == first.next.gop);
-        if same.clone().any(|unit| !unit.unit.is_video()) {
+        let is_late = |unit: &Unit| unit.unit.pts.since(first.unit.pts) > PATIENCE;
+        let mut audio = self.units.iter().filter(|unit| !unit.unit.is_video());
+        if audio.any(|unit| unit.next.gop == first.next.gop || !is_late(unit)) {
             return Some(true);
         }
         let is_over = self.is_closed
             || self.units.len() >= MOST
-            || self.units.back().is_some_and(|last| last.next.gop != first.next.gop)
             || self.deadline().is_some_and(|at| now >= at)
-            || same.any(|unit| unit.unit.pts.since(first.unit.pts) > PATIENCE);
+            || self.units.iter().any(is_late);
         is_over.then_some(false)
     }
 }
@@ -176,8 +177,12 @@ mod tests {
         check(true, &[(1, 0, v), (1, 40, v)], &[], true);
         check(true, &[(1, 0, v), (1, 40, v), (1, 45, a)], &[(0, true), (40, true), (45, true)], false);
         check(false, &[(1, 0, v), (1, 40, v)], &[(0, false), (40, false)], false);
-        // Its end, or its length, shows that it has none; the next one has.
-        check(true, &[(1, 0, v), (1, 40, v), (2, 80, v)], &[(0, false), (40, false)], true);
+        // Short GOPs share a fragment, and its audio.
+        check(true, &[(1, 0, v), (2, 40, v), (3, 80, v)], &[], true);
+        let intra = [(1, 0, v), (2, 40, v), (2, 45, a), (3, 80, v), (4, 120, v), (4, 121, a)];
+        check(true, &intra, &[(0, true), (40, true), (45, true), (80, true), (120, true), (121, true)], false);
+        // Its length shows that it has none; the next one has.
+        check(true, &[(1, 0, v), (1, 500, v), (2, 620, v)], &[(0, false), (500, false)], true);
         check(true, &[(1, 0, v), (1, 700, v), (1, 740, v)], &[(0, false), (700, false), (740, false)], false);
         let late = [(1, 0, v), (1, 700, v), (1, 710, a), (1, 740, v), (1, 745, a), (2, 800, v), (2, 801, a)];
         check(true, &late, &[(0, false), (700, false), (740, false), (800, true), (801, true)], false);

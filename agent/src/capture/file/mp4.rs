@@ -11,7 +11,9 @@ use bytes::Bytes;
 use edgecam_media::{Codec, ParameterSets, Ticks};
 use re_mp4::{Mp4, StsdBoxContent, TrackKind};
 
-use super::{Data, FileError, MAX_SAMPLE, Sample, Times, configuration, with_four_byte_lengths};
+use super::{
+    Data, FileError, MAX_SAMPLE, Sample, Times, configuration, mp4_samples as samples, with_four_byte_lengths,
+};
 
 /// Where a sample is and when, in the track's timescale.
 #[derive(Clone, Copy)]
@@ -58,15 +60,19 @@ pub(in crate::capture) struct Reader {
 impl Reader {
     pub(super) fn open(file: File) -> Result<Self, FileError> {
         let size = file.metadata()?.len();
+        let content = Content::File(file.try_clone()?);
+        samples::check(|offset, length| content.read(offset, length), size, samples::MOST_IN_FILE)?;
         let mp4 = Mp4::read(BufReader::new(&file), size).map_err(damaged)?;
-        Self::new(&mp4, Content::File(file), size)
+        Self::new(&mp4, content, size)
     }
 
     /// A whole file in memory: the head of a stream and a segment of it.
     pub(in crate::capture) fn of_bytes(bytes: Bytes) -> Result<Self, FileError> {
         let size = bytes.len() as u64;
+        let content = Content::Memory(bytes.clone());
+        samples::check(|offset, length| content.read(offset, length), size, samples::MOST_IN_SEGMENT)?;
         let mp4 = Mp4::read(std::io::Cursor::new(&bytes), size).map_err(damaged)?;
-        Self::new(&mp4, Content::Memory(bytes), size)
+        Self::new(&mp4, content, size)
     }
 
     fn new(mp4: &Mp4, content: Content, size: u64) -> Result<Self, FileError> {

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: renditions (`EXT-X-MEDIA`), subtitles, partial segments of low-latency HLS, decryption.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use edgecam_media::Timestamp;
@@ -12,6 +13,8 @@ const MOST_SEGMENTS: usize = 50_000;
 const MOST_VARIANTS: usize = 200;
 /// Longest segment, and target duration.
 const LONGEST: f64 = 600.0;
+/// Bytes of a URI at most.
+const LONGEST_URI: usize = 8192;
 
 /// A playlist.
 #[derive(Clone, PartialEq, Debug)]
@@ -57,8 +60,8 @@ pub struct Segment {
     pub duration: Duration,
     /// Nothing in it continues what came before: formats, times.
     pub is_discontinuous: bool,
-    /// Where the head of fragmented MP4 is, and which bytes of it.
-    pub map: Option<Map>,
+    /// Where the head of fragmented MP4 is, and which bytes of it: one for all segments that it holds for.
+    pub map: Option<Arc<Map>>,
     /// When its first picture was taken.
     pub taken: Option<Timestamp>,
     /// It is named and not there (`EXT-X-GAP`).
@@ -121,7 +124,7 @@ struct Reader {
     range: Option<(u64, u64)>,
     range_end: u64,
     is_discontinuous: bool,
-    map: Option<Map>,
+    map: Option<Arc<Map>>,
     taken: Option<Timestamp>,
     is_gap: bool,
 }
@@ -184,8 +187,11 @@ impl Reader {
             }
             "#EXT-X-MAP" => {
                 let Some(uri) = attribute(value, "URI") else { return wrong("EXT-X-MAP has no URI") };
+                if uri.len() > LONGEST_URI {
+                    return wrong("a URI of more than 8192 bytes");
+                }
                 let range = attribute(value, "BYTERANGE").and_then(|text| byte_range(text, 0));
-                self.map = Some(Map { uri: uri.to_owned(), range });
+                self.map = Some(Arc::new(Map { uri: uri.to_owned(), range }));
             }
             "#EXT-X-KEY" => match attribute(value, "METHOD") {
                 None | Some("NONE") => {}
@@ -200,7 +206,7 @@ impl Reader {
     }
 
     fn uri(&mut self, uri: &str) -> Result<(), Refusal> {
-        if uri.len() > 8192 {
+        if uri.len() > LONGEST_URI {
             return Err(Refusal::Line("a URI of more than 8192 bytes"));
         }
         if let Some((bandwidth, codecs)) = self.variant.take() {
@@ -308,7 +314,15 @@ mod tests {
     }
 
     #[test]
+    fn segments_share_their_map() {
+        let media = media("#EXTM3U\n#EXT-X-MAP:URI=\"i\"\n#EXTINF:1,\na\n#EXTINF:1,\nb\n");
+        let maps: Vec<_> = media.segments.iter().filter_map(|segment| segment.map.as_ref()).collect();
+        assert!(maps.len() == 2 && Arc::ptr_eq(maps[0], maps[1]), "{maps:?}");
+    }
+
+    #[test]
     fn what_is_refused() {
+        let long = format!("#EXTM3U\n#EXT-X-MAP:URI=\"{}\"\n", "i".repeat(8193));
         for (text, says) in [
             ("", "#EXTM3U"),
             ("<html>", "#EXTM3U"),
@@ -316,6 +330,7 @@ mod tests {
             ("#EXTM3U\n#EXTINF:x,\na.ts", "EXTINF"),
             ("#EXTM3U\n#EXTINF:-1,\na.ts", "EXTINF"),
             ("#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXTINF:1,\na.ts", "AES-128"),
+            (&long, "8192 bytes"),
             ("#EXTM3U\n#EXT-X-BYTERANGE:0\n", "BYTERANGE"),
             ("#EXTM3U\n#EXT-X-BYTERANGE:18446744073709551615@1\n", "BYTERANGE"),
         ] {

@@ -72,7 +72,11 @@ fn write_gop(
     let writer = match out {
         Some(writer) if !writer.takes(writer.next_gop(), first) => return Ok(false),
         Some(writer) => writer,
-        None => out.insert(SegmentWriter::create(output, sets, first.pts, 0)?),
+        None => {
+            // RASL pictures behind the first are shown before it.
+            let start = gop.iter().map(|unit| unit.pts).fold(first.pts, Timestamp::min);
+            out.insert(SegmentWriter::create(output, sets, start, 0)?)
+        }
     };
     writer.append(gop, next)?;
     *frames += gop.iter().filter(|unit| unit.is_video()).count() as u64;
