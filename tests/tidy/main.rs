@@ -85,6 +85,7 @@ fn the_pure_crates_stay_pure() {
                 "thiserror",
             ],
         ),
+        ("agent/vision/Cargo.toml", &["schemars", "serde", "thiserror", "tract-onnx"]),
     ] {
         let text = read(manifest);
         let section = text.split("[dependencies]").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap_or_default();
@@ -102,7 +103,7 @@ fn the_pure_crates_keep_the_shared_bans() {
         text.lines().filter(|line| line.contains("path = ")).map(|line| line.trim().to_owned()).collect()
     };
     let shared = paths(".clippy.toml");
-    for nested in ["agent/media/.clippy.toml", "agent/kvs/.clippy.toml"] {
+    for nested in ["agent/media/.clippy.toml", "agent/kvs/.clippy.toml", "agent/vision/.clippy.toml"] {
         assert!(shared.is_subset(&paths(nested)), "{nested} replaces the root's bans: repeat them");
     }
 }

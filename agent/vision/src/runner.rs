@@ -1,0 +1,142 @@
+//! A model at work in one thread: a picture in, what it sees out.
+
+use std::sync::Arc;
+
+use tract_onnx::prelude::{IntoTValue, Tensor, TypedSimpleState, tvec};
+
+use crate::decode::{self, Reading};
+use crate::model::Loaded;
+use crate::prepare::Prepare;
+use crate::{PictureError, Planes, Rect, Region, RunError};
+
+/// A thing that was seen.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Detection {
+    /// Its number in [`crate::Model::labels`].
+    pub class: u32,
+    /// 0 to 1.
+    pub confidence: f32,
+    /// Where, in pixels of the picture (not of a region of it).
+    pub bbox: Rect,
+}
+
+/// What a picture is of.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Class {
+    /// Its number in [`crate::Model::labels`].
+    pub class: u32,
+    /// 0 to 1.
+    pub confidence: f32,
+}
+
+/// What is written in a picture.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Text {
+    /// Empty if nothing is sure enough.
+    pub text: String,
+    /// The mean over its characters, 0 to 1.
+    pub confidence: f32,
+    /// Of each character of `text`, 0 to 1.
+    pub characters: Vec<f32>,
+}
+
+/// What a model answers, by its task.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Output {
+    /// The surest first.
+    Detections(Vec<Detection>),
+    /// The surest first.
+    Classes(Vec<Class>),
+    /// One line.
+    Text(Text),
+}
+
+/// Runs a model; one for each thread that does. Keeps its memory from picture to picture.
+pub struct Runner {
+    model: Arc<Loaded>,
+    state: TypedSimpleState,
+    prepare: Prepare,
+    /// `None` only while the library has it.
+    input: Option<Arc<Tensor>>,
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runner").field("input", &self.model.input).finish_non_exhaustive()
+    }
+}
+
+impl Runner {
+    pub(crate) fn new(model: Arc<Loaded>) -> Result<Self, RunError> {
+        let state = model.plan.spawn().map_err(|error| RunError::Failed(one_line(&error)))?;
+        Ok(Self { model, state, prepare: Prepare::default(), input: None })
+    }
+
+    /// Looks at `region` of a picture, or at all of it; nothing below `threshold` (0 to 1) is answered.
+    pub fn run(&mut self, planes: &Planes<'_>, region: Option<Region>, threshold: f32) -> Result<Output, RunError> {
+        let placement = self.fill(planes, region)?;
+        let outputs = self.infer()?;
+        let mut values = Vec::with_capacity(outputs.len());
+        for (tensor, output) in outputs.iter().zip(&self.model.outputs) {
+            let cast = tensor.cast_to::<f32>().map_err(|error| RunError::Failed(one_line(&error)))?;
+            values.push((cast, output));
+        }
+        let mut slices = Vec::with_capacity(values.len());
+        for (tensor, output) in &values {
+            let view = tensor.try_as_plain_ram().and_then(|view| view.as_slice::<f32>());
+            let slice = view.map_err(|error| RunError::Failed(one_line(&error)))?;
+            // One sum instead of a branch for each value: NaN times 0 stays NaN, and so does infinity.
+            if slice.iter().map(|value| value * 0.0).sum::<f32>().is_nan() && slice.iter().any(|value| value.is_nan()) {
+                return Err(RunError::NotANumber { output: output.name.clone() });
+            }
+            slices.push(slice);
+        }
+        let reading = Reading { model: &self.model, outputs: &slices, placement, threshold: threshold.clamp(0.0, 1.0) };
+        Ok(decode::output(&reading))
+    }
+
+    /// The numbers the model would be given, for who wants to compare or measure: see [`crate::Input`].
+    pub fn prepared(&mut self, planes: &Planes<'_>, region: Option<Region>) -> Result<Vec<f32>, RunError> {
+        self.fill(planes, region)?;
+        let tensor = self.input.as_ref().ok_or_else(|| RunError::Failed("no input".to_owned()))?;
+        let view = tensor.try_as_plain_ram().and_then(|view| Ok(view.as_slice::<f32>()?.to_vec()));
+        view.map_err(|error| RunError::Failed(one_line(&error)))
+    }
+
+    /// Brings a picture into the model's form, and no more.
+    pub(crate) fn fill(
+        &mut self,
+        planes: &Planes<'_>,
+        region: Option<Region>,
+    ) -> Result<crate::prepare::Placement, RunError> {
+        let region = planes.region(region).map_err(|error: PictureError| RunError::Picture(error))?;
+        let model = &self.model;
+        let refused = |error| RunError::Failed(one_line(&error));
+        // The library may still hold the tensor of the run before, and a failed run has taken it.
+        if self.input.as_mut().and_then(Arc::get_mut).is_none() {
+            self.input = Some(Arc::new(Tensor::zero::<f32>(&model.input_shape()).map_err(refused)?));
+            self.prepare = Prepare::default();
+        }
+        let tensor = self.input.as_mut().and_then(Arc::get_mut);
+        let tensor = tensor.ok_or_else(|| RunError::Failed("the input is in use".to_owned()))?;
+        let mut view = tensor.try_as_plain_ram_mut().map_err(refused)?;
+        let out = view.as_slice_mut::<f32>().map_err(refused)?;
+        Ok(self.prepare.fill(&model.input, planes, region, out))
+    }
+
+    /// Runs the graph on what was filled in.
+    pub(crate) fn infer(&mut self) -> Result<tract_onnx::prelude::TVec<tract_onnx::prelude::TValue>, RunError> {
+        let input = self.input.clone().ok_or_else(|| RunError::Failed("no input".to_owned()))?;
+        self.state.run(tvec!(input.into_tvalue())).map_err(|error| RunError::Failed(one_line(&error)))
+    }
+}
+
+/// The library's errors are chains over many lines.
+pub(crate) fn one_line(error: &tract_onnx::prelude::TractError) -> String {
+    let text = format!("{error:#}");
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() > 300 {
+        line = line.chars().take(300).chain("…".chars()).collect();
+    }
+    line
+}
