@@ -1,6 +1,7 @@
 //! Small XML answers of devices, read as a whole: SOAP, WS-Discovery.
 //!
-//! The sender is not trusted. Invariants: no DTD, so no entities but the five of XML itself; elements, depth and
+//! The sender is not trusted. Invariants: no DTD, so no entities but the five of XML itself: an `&` that begins none of
+//! these, nor a character, stands for itself, because devices write names as a person typed them; elements, depth and
 //! attributes are bounded; nothing is fetched; what is kept is smaller than a few times the text, whose size the
 //! caller bounds. Names are compared without their prefixes: devices declare the same namespaces under any prefix,
 //! and some under none.
@@ -17,6 +18,8 @@ const DEPTH: usize = 48;
 const ELEMENTS: usize = 60_000;
 /// Attributes of one element that are kept.
 const ATTRIBUTES: usize = 16;
+/// A reference is shorter; `&#x10FFFF;` has 10 bytes.
+const REFERENCE: usize = 16;
 
 /// An element with what is in it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -36,9 +39,6 @@ pub enum XmlError {
     /// It declares a document type.
     #[error("it holds a DTD, which could make it grow without end")]
     HasDtd,
-    /// It uses an entity that XML itself does not have.
-    #[error("it uses an entity that is none of XML's own")]
-    UnknownEntity,
     /// It has more elements, or deeper ones, than it may.
     #[error("it has more than {ELEMENTS} elements or {DEPTH} levels")]
     TooLarge,
@@ -48,6 +48,7 @@ pub enum XmlError {
 pub fn parse(text: &[u8]) -> Result<Element, XmlError> {
     let text = String::from_utf8_lossy(text);
     let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
+    reader.config_mut().allow_dangling_amp = true;
     let malformed = |error: String| XmlError::Malformed(error);
     let mut open: Vec<Element> = Vec::new();
     let mut elements = 0;
@@ -84,8 +85,7 @@ pub fn parse(text: &[u8]) -> Result<Element, XmlError> {
             }
             Event::GeneralRef(reference) => {
                 if let Some(inner) = open.last_mut() {
-                    let name = format!("&{};", reference.into_inner());
-                    inner.text.push_str(&unescape(&name).map_err(|_| XmlError::UnknownEntity)?);
+                    inner.text.push_str(&lenient(&format!("&{};", reference.into_inner())));
                 }
                 None
             }
@@ -109,10 +109,31 @@ fn element(start: &BytesStart<'_>) -> Result<Element, XmlError> {
     let mut found = Element { name: start.local_name().into_inner().to_owned(), ..Element::default() };
     for attribute in start.attributes().take(ATTRIBUTES) {
         let attribute = attribute.map_err(|error| XmlError::Malformed(error.to_string()))?;
-        let value = unescape(&attribute.value).map_err(|_| XmlError::UnknownEntity)?;
-        found.attributes.push((attribute.key.local_name().into_inner().to_owned(), value.into_owned()));
+        let value = lenient(&attribute.value);
+        found.attributes.push((attribute.key.local_name().into_inner().to_owned(), value));
     }
     Ok(found)
+}
+
+/// `text` with its references replaced, but for those that mean nothing. Never longer than it was.
+fn lenient(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, from)) = rest.find('&').map(|at| rest.split_at(at)) {
+        out.push_str(before);
+        let end = from.bytes().take(REFERENCE).position(|byte| byte == b';').map(|at| at + 1);
+        let reference = end.and_then(|end| from.split_at_checked(end));
+        let known = reference.and_then(|(reference, after)| Some((unescape(reference).ok()?, after)));
+        if let Some((character, after)) = known {
+            out.push_str(&character);
+            rest = after;
+        } else {
+            out.push('&');
+            rest = from.get(1..).unwrap_or_default();
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 impl Element {
@@ -196,13 +217,29 @@ mod tests {
         };
         let laughs = "<!DOCTYPE x [<!ENTITY a \"ha\"><!ENTITY b \"&a;&a;&a;&a;\">]><x>&b;</x>";
         check(laughs, |error| *error == XmlError::HasDtd);
-        check("<x>&b;</x>", |error| *error == XmlError::UnknownEntity);
-        check("<x y='&b;'/>", |error| *error == XmlError::UnknownEntity);
         check(&"<x>".repeat(100_000), |error| *error == XmlError::TooLarge);
         check(&format!("<y>{}", "<x/>".repeat(100_000)), |error| *error == XmlError::TooLarge);
         for cut in ["", "<x", "<x>", "<x></y>", "no XML at all", "<x><y></x>", "\0\0"] {
             check(cut, |error| matches!(error, XmlError::Malformed(_)));
         }
+    }
+
+    #[test]
+    fn references_that_mean_nothing_stand_for_themselves() {
+        for (written, expected) in [
+            ("Bed & Breakfast", "Bed & Breakfast"),
+            ("a&b&amp;c&", "a&b&c&"),
+            ("&nbsp;x&b;&#x41;", "&nbsp;x&b;A"),
+            ("&#0;&#xD800;&;&#;", "&#0;&#xD800;&;&#;"),
+            ("R&D; & &lt;more&gt;", "R&D; & <more>"),
+            ("&&amp;&ü;", "&&&ü;"),
+            ("&amp;amp;", "&amp;"),
+        ] {
+            let root = parse(format!("<x y='{written}'><z>{written}</z></x>").as_bytes()).expect(written);
+            assert_eq!((root.attribute("y"), root.at(&["z"])), (Some(expected), Some(expected)), "{written}");
+        }
+        let many = "&".repeat(1 << 20) + ";";
+        assert_eq!(parse(format!("<x y='{many}'/>").as_bytes()).expect("XML").attribute("y"), Some(many.as_str()));
     }
 
     #[test]

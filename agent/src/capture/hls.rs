@@ -231,7 +231,7 @@ impl<'a> Stream<'a> {
         }
         // Where it began anew after all, the head may be another one.
         self.head = None;
-        self.older.get_or_insert_with(Instant::now).elapsed() < target * BEHIND
+        self.older.get_or_insert_with(Instant::now).elapsed() < target
     }
 
     /// What comes next does not continue what was played; the head may be another one under the same URI.

@@ -3,8 +3,9 @@
 //!
 //! Invariants: a recorder is not trusted: heads, bodies, XML and waiting are bounded, redirects are not followed. A
 //! session that has expired, in whatever way the server says so, is replaced by a new one in the same attempt; one that
-//! is refused when it is new ends the attempt, and the next one begins with another login. Audio is never taken for
-//! video, whatever its head says, and does not count as a sign of life of the video.
+//! is refused when it is new ends the attempt, and the next one begins with another login. Logins of one attempt have a
+//! pause between them, which grows while sessions are short; a new session's video begins with an IDR. Audio is never
+//! taken for video, whatever its head says, and does not count as a sign of life of the video.
 //!
 //! Deliberately absent: recorded video and a logout, of which no source tells; audio, which is counted and left out.
 
@@ -13,13 +14,16 @@ mod api;
 mod parts;
 mod requests;
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
+use edgecam_kvs::Backoff;
 use edgecam_media::Ticks;
 use edgecam_media::annex_b::Splitter;
 use edgecam_media::assembler::Assembler;
 use edgecam_media::clock::Arrival;
 use edgecam_media::nal::LENGTH_SIZE;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -34,6 +38,12 @@ use crate::http::HttpFault;
 
 /// FILETIME counts in 100 ns.
 const FILETIME_RATE: u32 = 10_000_000;
+/// Before the second login of an attempt.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Between logins, where sessions go on being short.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A session that lasted longer was a good one: the pauses begin anew.
+const GOOD_SESSION: Duration = Duration::from_secs(30);
 
 /// Connects and delivers until `cancel` is called (`Ok`) or something ends it.
 pub async fn attempt(settings: &Nuuo, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
@@ -65,6 +75,7 @@ async fn watch(settings: &Nuuo, sink: &mut Sink) -> CaptureError {
         Err(error) => return error,
     };
     let mut receiver = Receiver::new(settings, &nvr, &camera, sink);
+    let mut pauses = LoginPauses::new();
     loop {
         let delivered_before = receiver.pictures;
         let end = match nvr.live(&camera).await {
@@ -74,10 +85,16 @@ async fn watch(settings: &Nuuo, sink: &mut Sink) -> CaptureError {
         match end {
             End::Failed(error) => return error,
             End::Expired(reason) if nvr.has_session() && receiver.pictures > delivered_before => {
-                info!(nvr = %nvr, camera = camera.name, reason, "the session has expired: logging in again");
+                let pause = pauses.next(Instant::now());
+                let pause_ms = pause.as_millis() as u64;
+                info!(nvr = %nvr, camera = camera.name, reason, pause_ms, "the session has expired: logging in again");
+                nvr.hang_up();
+                sleep(pause).await;
                 if let Err(error) = nvr.log_in().await {
                     return error;
                 }
+                pauses.logged_in(Instant::now());
+                receiver.begin_session(sink);
             }
             End::Expired(reason) => {
                 let what = if nvr.has_session() { "refuses the session it has just given" } else { "refuses" };
@@ -107,6 +124,34 @@ fn check_profile(camera: &Camera, settings: &Nuuo) -> Result<(), CaptureError> {
     }
     let (camera, names) = (settings.camera.to_string(), names.join(", "));
     Err(CaptureError::NotFound(format!("the camera {camera} has no profile {wanted}; it has {names}")))
+}
+
+/// How long to wait before another login in the same attempt.
+struct LoginPauses {
+    backoff: Backoff,
+    rng: fastrand::Rng,
+    /// Since when the session counts.
+    since: Instant,
+}
+
+impl LoginPauses {
+    /// The first session has just begun.
+    fn new() -> Self {
+        Self { backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), rng: fastrand::Rng::new(), since: Instant::now() }
+    }
+
+    fn logged_in(&mut self, now: Instant) {
+        self.since = now;
+    }
+
+    /// The session ended at `now`. After a good one footage is not kept waiting.
+    fn next(&mut self, now: Instant) -> Duration {
+        if now.saturating_duration_since(self.since) > GOOD_SESSION {
+            self.backoff.succeeded();
+            return Duration::ZERO;
+        }
+        self.backoff.failed(&mut self.rng)
+    }
 }
 
 /// Why a live stream is over.
@@ -141,6 +186,13 @@ impl Receiver {
             idr_watch: IdrWatch::new(sink.now().monotonic),
             pictures: 0,
         }
+    }
+
+    /// Pictures were missed since the last one: those of the new session count from its first IDR.
+    fn begin_session(&mut self, sink: &Sink) {
+        self.assembler.lost();
+        // The pause is not the encoder's fault.
+        self.idr_watch = IdrWatch::new(sink.now().monotonic);
     }
 
     async fn receive(&mut self, mut live: Live<'_>, sink: &mut Sink) -> End {

@@ -51,6 +51,11 @@ impl Client {
         Self { settings, origin: origin.origin(), auth, tls: None, open: None }
     }
 
+    /// Closes the connection, if there is one: an answer without end ends.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
     /// Sends a request, connecting where needed, and waits for the head of the answer. Any status is an answer, but
     /// 401: that is [`HttpFault::Unauthorized`].
     pub async fn send(&mut self, request: &Request) -> Result<Answer<'_>, HttpError> {

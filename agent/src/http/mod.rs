@@ -92,6 +92,11 @@ impl Request {
         Self { method: Method::POST, url, headers, body: body.into(), redirects: 0 }
     }
 
+    /// A request by any method.
+    pub fn new(method: Method, url: Url, body: impl Into<Bytes>) -> Self {
+        Self { method, url, headers: Vec::new(), body: body.into(), redirects: 0 }
+    }
+
     /// The same with a header more.
     #[must_use]
     pub fn header(mut self, name: header::HeaderName, value: impl Into<String>) -> Self {

@@ -28,6 +28,7 @@ pub(super) async fn run(upload: &Upload, target: &mut TargetCache, cancel: &Canc
             // The disk came late. What an earlier run left there is older than all of this run.
             let older;
             (kept, older) = Kept::open(upload);
+            ledger.step_back();
             if let Some(older) = Ledger::restore(&older) {
                 ledger.put_before(&older, Position::start_of(upload.first_gop));
             }

@@ -86,6 +86,13 @@ impl Ledger {
         }
     }
 
+    /// Live goes on with a whole GOP: what of it was sent is sent again, because a fragment begins with an IDR.
+    pub(super) fn step_back(&mut self) {
+        let begin = Position::start_of(self.live.gop);
+        let sent = self.gaps.last().map_or(Position::default(), |gap| gap.end);
+        self.live = begin.max(sent);
+    }
+
     /// An earlier run has left `older`, all of it before `end`, where this run began.
     pub(super) fn put_before(&mut self, older: &Self, end: Position) {
         let open = Gap { from: older.live, end };

@@ -7,8 +7,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -117,28 +118,29 @@ impl Broker {
     /// The same for a client of another name.
     pub(crate) async fn listen_as(&self, name: &str, filter: &str) -> Listener {
         let identity = self.client(name);
-        let mut child = self
-            .mosquitto("mosquitto_sub", &identity)
-            .args(["-i", name, "-c", "-q", "1", "-t", filter, "-F", "%r %t %p"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("mosquitto_sub is installed");
-        let out = child.stdout.take().expect("piped");
+        let mut command = self.mosquitto("mosquitto_sub", &identity);
+        command.args(["-i", name, "-c", "-q", "1", "-t", filter, "-F", "%r %t %p"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
         let (send, heard) = mpsc::sync_channel(100_000);
+        let program = Arc::new(Mutex::new(Program::default()));
+        let running = program.clone();
         let reader = edgecam::run::thread::spawn("listener", move || {
-            // Payloads may be anything.
-            for line in BufReader::new(out).split(b'\n').map_while(Result::ok) {
-                if send.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
-                    return;
+            // It gives up when a broker goes in the middle of a handshake; its session waits for it.
+            while let Some(out) = start(&mut command, &running) {
+                // Payloads may be anything.
+                for line in BufReader::new(out).split(b'\n').map_while(Result::ok) {
+                    if send.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                        return;
+                    }
                 }
+                std::thread::park_timeout(BLINK);
             }
         });
         reader.expect("a thread");
         let subscribed =
             poll(PATIENCE, async || self.log().contains(&format!("Sending SUBACK to {name}")).then_some(())).await;
         assert!(subscribed.is_some(), "the listener did not subscribe: {}", self.log());
-        Listener { child, heard }
+        Listener { program, heard }
     }
 
     /// Publishes as a client that is not ours.
@@ -169,7 +171,7 @@ impl Drop for Broker {
 
 /// What a second client hears.
 pub(crate) struct Listener {
-    child: Child,
+    program: Arc<Mutex<Program>>,
     heard: Receiver<String>,
 }
 
@@ -203,9 +205,36 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        let mut program = self.program.lock().expect("no panic");
+        program.is_over = true;
+        program.end();
     }
+}
+
+/// What listens for a [`Listener`].
+#[derive(Default)]
+struct Program {
+    child: Option<Child>,
+    is_over: bool,
+}
+
+impl Program {
+    fn end(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+/// Starts a listener's program in the place of one that has ended, unless the listener is gone; returns what it says.
+fn start(command: &mut Command, running: &Mutex<Program>) -> Option<ChildStdout> {
+    let mut program = running.lock().expect("no panic");
+    program.end();
+    if program.is_over {
+        return None;
+    }
+    program.child.insert(command.spawn().expect("mosquitto_sub is installed")).stdout.take()
 }
 
 /// AWS IoT Core's limits, from its documentation, on what the broker says that clients sent. Written without a look at

@@ -88,6 +88,11 @@ impl Nvr {
         self.dialect == NuuoDialect::Crystal
     }
 
+    /// Ends what is still being sent.
+    pub(super) fn hang_up(&mut self) {
+        self.live.close();
+    }
+
     /// Begins a session of a Crystal.
     pub(super) async fn log_in(&mut self) -> Result<(), CaptureError> {
         let text = self.call("event_session", requests::login()).await?;

@@ -55,3 +55,21 @@ fn capture_times_are_differences_of_filetimes() {
         assert!((found - expected).abs() <= 1, "{time:?} at {millis}: {found}");
     }
 }
+
+#[test]
+fn logins_pause_longer_while_sessions_are_short() {
+    let mut now = Instant::now();
+    let mut pauses = LoginPauses::new();
+    let mut after = |lasted: u64| {
+        pauses.logged_in(now);
+        now += Duration::from_secs(lasted);
+        pauses.next(now).as_secs_f64()
+    };
+    for (lasted, full) in
+        [(0, 1.0), (2, 2.0), (30, 4.0), (0, 8.0), (0, 16.0), (0, 30.0), (0, 30.0), (31, 0.0), (0, 1.0)]
+    {
+        let pause = after(lasted);
+        // Jitter takes off up to an eighth.
+        assert!(pause <= full && pause >= full * 0.875, "{pause} s instead of {full} s after {lasted} s");
+    }
+}
