@@ -9,6 +9,7 @@
 mod decode;
 mod describe;
 mod error;
+pub mod gate;
 mod graph;
 mod head;
 mod labels;
@@ -18,6 +19,8 @@ mod nms;
 mod picture;
 mod prepare;
 mod runner;
+pub mod tracker;
+pub mod zone;
 
 pub use describe::{Blank, Colours, Description, Fit, Layout, Task};
 pub use error::{ModelError, PictureError, RunError};
