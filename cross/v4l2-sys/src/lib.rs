@@ -2,7 +2,7 @@
 //!
 //! The structures of linux/videodev2.h have fixed-width fields, but for pointers, `long` and `timeval`, which come from
 //! Rust and `libc` and so are right for each target. `tests` checks the sizes against those of the kernel's ABI.
-#![allow(clippy::all, dead_code, missing_docs, non_camel_case_types, non_snake_case, non_upper_case_globals)]
+#![allow(clippy::all, dead_code, deprecated, missing_docs, non_camel_case_types, non_snake_case, non_upper_case_globals)]
 
 include!("bindings.rs");
 
