@@ -82,6 +82,11 @@ pub struct CameraHandle {
 }
 
 impl CameraHandle {
+    /// Whether the source makes an IDR when it is asked to, as far as is known of the device behind it.
+    pub fn makes_idrs(&self) -> bool {
+        self.config.source.makes_idrs() && !self.capture.get().particulars.refuses_idrs
+    }
+
     fn differs_by_switches(&self, new: &config::Camera) -> bool {
         self.config == config::Camera { switches: self.config.switches, ..new.clone() }
     }

@@ -24,7 +24,7 @@ pub mod v4l2;
 
 use std::time::Duration;
 
-pub use sink::{Clocks, Delivered, Lost, Particulars, Sink};
+pub use sink::{Clocks, Delivered, Lost, Particulars, Sink, Waiting};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::source::Source;

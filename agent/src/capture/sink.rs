@@ -26,7 +26,7 @@ pub struct Sink {
     encoder: watch::Receiver<Control>,
     lost: watch::Sender<Lost>,
     particulars: watch::Sender<Particulars>,
-    waiting: watch::Sender<Option<&'static str>>,
+    waiting: watch::Sender<Option<Waiting>>,
 }
 
 /// What a source tells about itself, and what its next attempt has to know.
@@ -44,6 +44,17 @@ pub struct Particulars {
     pub given: Option<String>,
     /// What could not be set, and what is different from what was asked.
     pub notes: Vec<String>,
+    /// It codes by itself and cannot be asked for an IDR.
+    pub refuses_idrs: bool,
+}
+
+/// Why a source delivers nothing for now, though its attempt goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waiting {
+    /// For something outside: it is not there, and may come at any time.
+    For(&'static str),
+    /// For a device that does not answer.
+    Hung(&'static str),
 }
 
 /// So long a device that was unplugged is waited for, before another one that fits the config is taken in its place: then
@@ -269,11 +280,17 @@ impl Sink {
     /// The source waits for something outside, and will for as long as it takes: said again and again, so that it is not
     /// taken for a hang.
     pub fn waiting(&self, for_what: &'static str) {
-        self.waiting.send_replace(Some(for_what));
+        self.waiting.send_replace(Some(Waiting::For(for_what)));
     }
 
-    /// What [`Sink::waiting`] says.
-    pub fn waits(&self) -> watch::Receiver<Option<&'static str>> {
+    /// The device does not answer; said once. Nothing can be done about it from here: whoever watches the whole agent may
+    /// end it.
+    pub fn hangs(&self, what: &'static str) {
+        self.waiting.send_replace(Some(Waiting::Hung(what)));
+    }
+
+    /// What [`Sink::waiting`] and [`Sink::hangs`] say.
+    pub fn waits(&self) -> watch::Receiver<Option<Waiting>> {
         self.waiting.subscribe()
     }
 

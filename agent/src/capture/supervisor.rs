@@ -8,7 +8,7 @@ use edgecam_media::{Timestamp, TrackId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{CaptureError, Lost, Particulars, Sink, attempt};
+use super::{CaptureError, Lost, Particulars, Sink, Waiting, attempt};
 use crate::config::source::Source;
 use crate::encode::Control;
 use crate::footage::Footage;
@@ -191,8 +191,11 @@ pub async fn run(capture: Capture, cancel: CancellationToken) {
                     }
                 }
                 Ok(()) = waits.changed() => {
-                    let for_what = *waits.borrow_and_update();
-                    capture.status.set(CaptureState::NoDevice, for_what.map(str::to_owned));
+                    match *waits.borrow_and_update() {
+                        Some(Waiting::For(what)) => capture.status.set(CaptureState::NoDevice, Some(what.to_owned())),
+                        Some(Waiting::Hung(what)) => capture.status.set(CaptureState::Stalled, Some(what.to_owned())),
+                        None => {}
+                    }
                 }
                 Ok(()) = particulars.changed() => {
                     capture.status.lock().particulars = particulars.borrow_and_update().clone();

@@ -48,8 +48,12 @@ pub(super) async fn encoder(context: &Context, camera: &CameraHandle, control: C
 
 /// Asks the source for an IDR.
 pub(super) fn keyframe(camera: &CameraHandle) -> Ending {
-    if !camera.config.source.makes_idrs() {
+    if !camera.makes_idrs() {
         let kind = camera.config.source.kind();
+        if camera.config.source.makes_idrs() {
+            let why = "the encoder in this camera cannot be asked for an IDR: its I-frame interval decides";
+            return rejected(why.to_owned());
+        }
         return rejected(format!(
             "a source of the kind `{kind}` cannot be asked for an IDR: its I-frame interval decides"
         ));

@@ -124,7 +124,7 @@ fn source(camera: &CameraHandle, least: u32) -> RtpSource {
     RtpSource {
         camera: camera.config.name.clone(),
         footage: camera.footage.clone(),
-        force_idr: source.makes_idrs().then(|| camera.force_idr.clone()),
+        force_idr: camera.makes_idrs().then(|| camera.force_idr.clone()),
         bitrate: source.accepts(limited).is_ok().then_some(wish),
     }
 }

@@ -97,6 +97,11 @@ pub(super) fn set_encoder(device: &Device, wanted: &Encoding) -> Notes {
     notes
 }
 
+/// Whether an encoder in the camera can be asked for an IDR.
+pub(super) fn has_force_key_frame(device: &Device) -> bool {
+    controls(device).iter().any(|control| control.id == sys::V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME)
+}
+
 /// Asks an encoder in the camera for an IDR, if it can be asked.
 pub(super) fn force_key_frame(device: &Device) -> std::io::Result<()> {
     set(device, sys::V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME, 1)

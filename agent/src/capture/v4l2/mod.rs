@@ -10,6 +10,7 @@ mod explain;
 pub mod find;
 pub mod ioctl;
 mod open;
+mod pulse;
 mod session;
 pub mod survey;
 
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::pulse::{HANGS, Pulse, PulseWatch};
 use self::session::{Event, Session};
 use super::{CaptureError, Lost, Sink};
 use crate::config::source::V4l2;
@@ -28,6 +30,9 @@ use crate::run::thread;
 
 /// For all devices of the machine to say what they are.
 const FIND: Duration = Duration::from_secs(10);
+/// What is said of a driver that does not return from a system call.
+const HUNG: &str = "the camera's driver does not answer: it hangs. Unplug the camera and plug it in again; if that \
+                    does not help, load its driver anew or restart the machine";
 /// What the thread may have told that was not heard yet. When it is full the thread waits, and the driver drops pictures,
 /// which its sequence numbers tell.
 const QUEUE: usize = 4;
@@ -53,6 +58,7 @@ pub async fn attempt(settings: &V4l2, sink: &mut Sink, cancel: &CancellationToke
     });
     let (send, mut events) = mpsc::channel(QUEUE);
     let (alive, stop) = sync_channel(0);
+    let pulse = Pulse::default();
     let session = Session {
         settings: settings.clone(),
         node,
@@ -61,24 +67,37 @@ pub async fn attempt(settings: &V4l2, sink: &mut Sink, cancel: &CancellationToke
         control: sink.encoder(),
         events: send,
         stop,
+        pulse: pulse.clone(),
     };
     let thread = thread::start("v4l2", move || session.run())
         .map_err(|error| CaptureError::Unreachable(format!("{shown}: no thread for it: {error}")))?;
+    let mut watch = PulseWatch::new(Instant::now());
+    let mut look = tokio::time::interval(HANGS / 4);
     loop {
         let event: Option<Event> = tokio::select! {
             biased;
             () = cancel.cancelled() => None,
             event = events.recv() => event,
+            _ = look.tick() => {
+                if watch.hangs(pulse.beats(), Instant::now()) {
+                    tracing::warn!(device = %shown, "the camera's driver hangs");
+                    sink.hangs(HUNG);
+                }
+                continue;
+            }
         };
         match event {
             Some(Event::Picture { picture, at }) => sink.deliver(picture, Ticks::from_duration(at.monotonic), at),
             Some(Event::Lost(lost)) => sink.count_lost(|all| *all = Lost { packets: all.packets, ..lost }),
-            Some(Event::Opened { asked, given, notes }) => {
+            Some(Event::Opened { asked, given, notes, refuses_idrs }) => {
                 tracing::info!(device = %shown, %asked, %given, "the camera is open");
                 for note in &notes {
                     tracing::warn!(device = %shown, "{note}");
                 }
-                sink.describe(|camera| (camera.asked, camera.given, camera.notes) = (Some(asked), Some(given), notes));
+                sink.describe(|camera| {
+                    (camera.asked, camera.given, camera.notes) = (Some(asked), Some(given), notes);
+                    camera.refuses_idrs = refuses_idrs;
+                });
             }
             None => break,
         }

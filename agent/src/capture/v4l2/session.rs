@@ -17,6 +17,7 @@ use super::explain::explain;
 use super::find::Node;
 use super::ioctl::buffers::Filled;
 use super::open::{Opened, open};
+use super::pulse::Pulse;
 use crate::capture::idr_watch::IdrWatch;
 use crate::capture::pace::Pace;
 use crate::capture::sink::Clocks;
@@ -45,6 +46,8 @@ pub(super) enum Event {
         given: String,
         /// What could not be set.
         notes: Vec<String>,
+        /// Its own encoder codes, and cannot be asked for an IDR.
+        refuses_idrs: bool,
     },
     /// A coded picture.
     Picture {
@@ -66,6 +69,7 @@ pub(super) struct Session {
     pub(super) control: watch::Receiver<Control>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) stop: Receiver<()>,
+    pub(super) pulse: Pulse,
 }
 
 enum End {
@@ -90,7 +94,8 @@ impl Session {
         let opened = open(&self.node, &self.settings, &wanted)?;
         let Encoding { width, height, frame_rate, bitrate, gop } = wanted;
         let asked = format!("{width}x{height} at {frame_rate} fps, {} kbit/s, GOP {gop}", bitrate / 1000);
-        let event = Event::Opened { asked, given: opened.given(), notes: opened.notes.clone() };
+        let refuses_idrs = opened.format == PixelFormat::H264 && !controls::has_force_key_frame(&opened.device);
+        let event = Event::Opened { asked, given: opened.given(), notes: opened.notes.clone(), refuses_idrs };
         if self.events.blocking_send(event).is_err() {
             return Ok(End::Stopped);
         }
@@ -100,6 +105,7 @@ impl Session {
         let mut last_picture = now;
         let (mut failures, mut told) = (0, *lost);
         loop {
+            self.pulse.beat();
             // Nothing is ever sent: the channel closes when the attempt ends.
             if !matches!(self.stop.try_recv(), Err(TryRecvError::Empty)) {
                 return Ok(End::Stopped);
