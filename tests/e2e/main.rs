@@ -28,6 +28,7 @@ mod odd_cameras;
 mod onvif;
 mod order;
 mod provisioning;
+mod rtmp;
 mod sources;
 mod systemd;
 mod web;

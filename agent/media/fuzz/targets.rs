@@ -6,6 +6,7 @@ use edgecam_media::mp4::{self, FragmentHead};
 use edgecam_media::mpeg_ts::Demuxer;
 use edgecam_media::nal::{LengthPrefixed, NalUnit};
 use edgecam_media::picture_order::OutputOrder;
+use edgecam_media::rtmp::{ChunkReader, Event, Session, amf0};
 use edgecam_media::rtp::{AllowList, Packetizer, RtpSender, RtpTarget, Settings, rtcp};
 use edgecam_media::{AccessUnit, Codec, ParameterSets, Timestamp, TrackId, annex_b::Splitter, bmff};
 
@@ -20,6 +21,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("parameter_sets", parameter_sets),
     ("mp4", mp4),
     ("mpeg_ts", mpeg_ts),
+    ("rtmp", rtmp),
     ("sdp", sdp),
     ("rtcp", rtcp),
     ("rtp", rtp),
@@ -172,6 +174,40 @@ pub(crate) fn mpeg_ts(data: &[u8]) {
     assert!(found.iter().map(|pes| pes.data.len()).sum::<usize>() <= stream.len());
     assert!(found.iter().all(|pes| pes.pts.is_none_or(|pts| (0..1 << 33).contains(&pts))));
     Demuxer::default().push(data, |_| ());
+}
+
+/// However a publisher's bytes are cut into pieces, the same comes out of them; nothing is invented.
+pub(crate) fn rtmp(data: &[u8]) {
+    let Some((&piece, rest)) = data.split_first() else { return };
+    drop(amf0::decode(rest));
+    let chunks = |piece: usize| {
+        let (mut reader, mut found) = (ChunkReader::new(400), Vec::new());
+        for piece in rest.chunks(piece.max(1)) {
+            reader.push(piece);
+            loop {
+                match reader.next_message() {
+                    Ok(Some(message)) => found.push(message),
+                    Ok(None) => break,
+                    Err(_) => return found,
+                }
+            }
+        }
+        found
+    };
+    let found = chunks(piece.into());
+    assert!(found.iter().map(|message| message.payload.len()).sum::<usize>() <= rest.len());
+    assert!(found.iter().eq(&chunks(rest.len())));
+    // Noise alone never gets beyond the handshake: that is given, and whoever asks may publish.
+    let mut session = Session::default();
+    session.push(&[&[3][..], &[0; 2 * 1536], rest].concat());
+    let mut media = 0;
+    while let Ok(Some(event)) = session.next_event() {
+        match event {
+            Event::Publish { .. } => session.accept(),
+            _ => media += 1,
+        }
+    }
+    assert!(media <= rest.len());
 }
 
 /// A PAT and a PMT that name a stream of H.264 at PID 0x100.

@@ -19,6 +19,7 @@ pub mod nal;
 pub mod parameter_sets;
 pub mod picture_order;
 pub mod ring;
+pub mod rtmp;
 pub mod rtp;
 mod slice;
 pub mod timestamp;

@@ -256,7 +256,7 @@ impl Pacer {
 }
 
 /// The parameter sets of a decoder configuration record, and the size of the length fields that go with it.
-fn configuration(codec: Codec, record: &[u8]) -> Result<(ParameterSets, usize), FileError> {
+pub(super) fn configuration(codec: Codec, record: &[u8]) -> Result<(ParameterSets, usize), FileError> {
     let mut record = record.to_vec();
     // lengthSizeMinusOne (ISO/IEC 14496-15 sections 5.3.3.1 and 8.3.3.1).
     let at = match codec {
@@ -275,7 +275,7 @@ fn configuration(codec: Codec, record: &[u8]) -> Result<(ParameterSets, usize), 
 
 /// Brings length fields of 1, 2 or 3 bytes to 4. What does not add up is left as the rest of a unit that is too long:
 /// the assembler counts it as damage.
-fn with_four_byte_lengths(data: Vec<u8>, length_size: usize) -> Bytes {
+pub(super) fn with_four_byte_lengths(data: Vec<u8>, length_size: usize) -> Bytes {
     if length_size == 4 {
         return Bytes::from(data);
     }

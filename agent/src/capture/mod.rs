@@ -15,6 +15,7 @@ pub mod nvr;
 pub mod onvif;
 mod pace;
 mod path_error;
+pub mod rtmp;
 pub mod rtsp;
 mod sink;
 mod sniff;
@@ -76,6 +77,7 @@ pub async fn attempt(source: &Source, sink: &mut Sink, cancel: &CancellationToke
         Source::ElementaryStream(settings) => elementary_stream::attempt(settings, sink, cancel).await,
         Source::Hls(settings) => hls::attempt(settings, sink, cancel).await,
         Source::File(settings) => file::attempt(settings, sink, cancel).await,
+        Source::Rtmp(settings) => rtmp::attempt(settings, sink, cancel).await,
         Source::TestPattern(settings) => test_pattern::attempt(settings, sink, cancel).await,
         Source::V4l2(settings) => v4l2::attempt(settings, sink, cancel).await,
         Source::Mxuvc(settings) => mxuvc::attempt(settings, sink, cancel).await,

@@ -60,6 +60,7 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
     }
     unique_streams(&cameras)?;
     local::one_auto(&cameras)?;
+    super::rtmp::unique_keys(&cameras)?;
     let has_mqtt = written.mqtt.is_some();
     let honeycomb =
         written.honeycomb.map(|written| super::honeycomb::check(written, has_mqtt, &cameras)).transpose()?;
@@ -156,13 +157,14 @@ pub(super) fn camera(written: written::Camera, thing: &str, state_dir: &Path) ->
     );
     sources.extend(written.file.map(|s| file(s, &format!("{key}.file"))).transpose()?);
     sources.extend(written.hls.map(|s| streams::hls(s, &format!("{key}.hls"))).transpose()?);
+    sources.extend(written.rtmp.map(|s| super::rtmp::rtmp(s, &format!("{key}.rtmp"))).transpose()?);
     sources.extend(written.test_pattern.map(|s| test_pattern(&s, &format!("{key}.test_pattern"))).transpose()?);
     sources.extend(written.v4l2.map(|s| local::v4l2(s, &format!("{key}.v4l2"))).transpose()?);
     sources.extend(written.mxuvc.map(|s| local::mxuvc(s, &format!("{key}.mxuvc"))).transpose()?);
     let Some(source) = sources.pop() else {
         return wrong(
             &key,
-            "no source: give one of rtsp, nuuo, onvif, elementary_stream, file, hls, test_pattern, v4l2, mxuvc",
+            "no source: give one of rtsp, nuuo, onvif, elementary_stream, file, hls, rtmp, test_pattern, v4l2, mxuvc",
         );
     };
     if let Some(other) = sources.pop() {

@@ -10,6 +10,7 @@ mod local;
 mod mqtt;
 mod nvr;
 pub mod nvrs;
+mod rtmp;
 pub mod secret;
 pub mod source;
 mod streams;

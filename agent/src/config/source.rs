@@ -1,6 +1,7 @@
 //! Where a camera's pictures come from, as used: checked, defaulted, with units in the types.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub enum Source {
     File(FileSource),
     /// A stream by HLS.
     Hls(Hls),
+    /// An encoder that pushes to us by RTMP.
+    Rtmp(Rtmp),
     /// A drawn scene, encoded on the device.
     TestPattern(Encoding),
     /// A camera at a driver of the Linux kernel: USB, CSI, HDMI.
@@ -43,6 +46,7 @@ impl Source {
             Self::ElementaryStream(_) => "elementary_stream",
             Self::File(_) => "file",
             Self::Hls(_) => "hls",
+            Self::Rtmp(_) => "rtmp",
             Self::TestPattern(_) => "test_pattern",
             Self::V4l2(_) => "v4l2",
             Self::Mxuvc(_) => "mxuvc",
@@ -144,6 +148,19 @@ impl Hls {
         let between = if components.is_empty() { "/" } else { "/…/" };
         format!("{}{between}{last}", url.host_str().unwrap_or_default())
     }
+}
+
+/// Settings of an `rtmp` source.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Rtmp {
+    /// Where to listen. Cameras with the same address share it.
+    pub listen: SocketAddr,
+    /// The application that encoders connect to.
+    pub app: String,
+    /// What an encoder must know to publish, unique below `listen` and `app`.
+    pub key: Secret,
+    /// An encoder that sends no picture for this long is cut off.
+    pub frame_timeout: Duration,
 }
 
 /// Which V4L2 device.

@@ -108,6 +108,8 @@ pub(crate) struct Camera {
     pub(crate) file: Option<FileSource>,
     /// Source: a stream by HLS, live or recorded.
     pub(crate) hls: Option<Hls>,
+    /// Source: an encoder that pushes to this machine by RTMP.
+    pub(crate) rtmp: Option<Rtmp>,
     /// Source: a drawn scene, encoded on the device.
     pub(crate) test_pattern: Option<TestPattern>,
     /// Source: a camera at this machine (USB, CSI, HDMI), by Video4Linux 2. `edgecam devices` lists them.
@@ -206,6 +208,23 @@ pub(crate) struct Hls {
     pub(crate) insecure: bool,
     /// A live stream without a new segment for this long is stalled; three segments at least. Default: 20s.
     pub(crate) stall_timeout: Option<Span>,
+}
+
+/// An encoder that pushes H.264 (or H.265 by Enhanced RTMP) to this machine. RTMP is not encrypted: who can listen in on the
+/// network learns the key.
+#[derive(Deserialize, JsonSchema, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rtmp {
+    /// `rtmp://ADDRESS:PORT/APP/KEY` or, with `key_file` or `key_env`, `rtmp://ADDRESS:PORT/APP`: an address of this machine
+    /// (0.0.0.0 for all of them), the port (default 1935), the application, and the key. Several cameras may share address
+    /// and port, each with a key of its own. The encoder is given the same URL with this machine's name.
+    pub(crate) url: String,
+    /// File that holds the key.
+    pub(crate) key_file: Option<PathBuf>,
+    /// Environment variable that holds the key.
+    pub(crate) key_env: Option<String>,
+    /// An encoder without a picture for this long is cut off. Default: 10s.
+    pub(crate) frame_timeout: Option<Span>,
 }
 
 /// A drawn scene.
