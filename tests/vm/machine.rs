@@ -35,8 +35,38 @@ impl Drop for Machine {
     }
 }
 
+/// What the machine's processor is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Architecture {
+    Amd64,
+    /// What a Raspberry Pi 4 has.
+    Arm64,
+}
+
+impl Architecture {
+    /// Debian's name of it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// The emulator, with the machine's kind, and the kernel's console.
+    fn emulator(self) -> (Command, &'static str) {
+        let (program, machine, processor, console) = match self {
+            Self::Amd64 => ("qemu-system-x86_64", "q35", "max", "ttyS0"),
+            Self::Arm64 => ("qemu-system-aarch64", "virt", "cortex-a72", "ttyAMA0"),
+        };
+        let mut command = Command::new(program);
+        command.args(["-M", machine, "-cpu", processor]);
+        (command, console)
+    }
+}
+
 /// What the machine is made of.
 pub(crate) struct Parts {
+    pub(crate) architecture: Architecture,
     /// Kernel and initramfs, made by `tests/vm/image`.
     pub(crate) image: PathBuf,
     /// Files to add: where they are, and where they go.
@@ -47,20 +77,21 @@ pub(crate) struct Parts {
 
 impl Machine {
     pub(crate) async fn boot(parts: &Parts) -> Self {
-        let Parts { image, files, directory } = parts;
+        let Parts { architecture, image, files, directory } = parts;
         let initramfs = directory.join("initramfs.cpio");
         fs::copy(image.join("initramfs.cpio"), &initramfs).expect("copied");
         append(&initramfs, files, directory);
         let (console, control) = (directory.join("console.log"), directory.join("control.sock"));
-        let mut command = Command::new("qemu-system-x86_64");
-        command.args(["-M", "q35", "-cpu", "max", "-smp", "2", "-m", "1024", "-no-reboot", "-display", "none"]);
-        command.args(["-monitor", "none", "-append", "console=ttyS0 quiet panic=-1"]);
+        let (mut command, terminal) = architecture.emulator();
+        command.args(["-smp", "2", "-m", "1024", "-no-reboot", "-display", "none", "-monitor", "none"]);
+        command.arg("-append").arg(format!("console={terminal} quiet panic=-1"));
         command.arg("-kernel").arg(image.join("kernel")).arg("-initrd").arg(&initramfs);
         command.arg("-serial").arg(format!("file:{}", console.display()));
-        command.arg("-serial").arg(format!("unix:{},server=on,wait=off", control.display()));
+        command.arg("-chardev").arg(format!("socket,id=line,path={},server=on,wait=off", control.display()));
+        command.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=line,nr=1"]);
         command.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-        let emulator = command.spawn().expect("qemu-system-x86_64 is installed (tests/run --setup)");
+        let emulator = command.spawn().expect("QEMU is installed (tests/run --setup)");
         let begun = Instant::now();
         let line = loop {
             assert!(begun.elapsed() < BOOT, "the machine did not start: {}", console.display());

@@ -8,6 +8,7 @@
 pub mod coder;
 pub mod convert;
 pub mod frame;
+pub mod m2m;
 pub mod openh264;
 
 use serde::{Deserialize, Serialize};

@@ -72,7 +72,7 @@ impl Encoder {
 }
 
 /// Appends a NAL unit with its length in place of its start code.
-fn put_unit(out: &mut BytesMut, unit: &[u8]) {
+pub(super) fn put_unit(out: &mut BytesMut, unit: &[u8]) {
     let zeros = unit.iter().take_while(|&&byte| byte == 0).count();
     let unit = match unit.get(zeros) {
         Some(1) if zeros >= 2 => &unit[zeros + 1..],

@@ -8,7 +8,7 @@ use crate::config::source::V4l2;
 use crate::encode::Encoding;
 
 /// What could not be set, for people.
-pub(super) type Notes = Vec<String>;
+pub(crate) type Notes = Vec<String>;
 
 /// Sets the controls that the config names. What the device lacks or refuses is said, and the others are set.
 pub(super) fn set_named(device: &Device, settings: &V4l2) -> Notes {
@@ -59,7 +59,7 @@ fn number(text: &str) -> Option<u32> {
 
 /// Sets what an H.264 encoder in the camera has: bitrate, GOP, profile without B-frames, parameter sets with each IDR.
 /// Says what it lacks.
-pub(super) fn set_encoder(device: &Device, wanted: &Encoding) -> Notes {
+pub(crate) fn set_encoder(device: &Device, wanted: &Encoding) -> Notes {
     let known = controls(device);
     let has = |id: u32| known.iter().find(|control| control.id == id);
     let mut notes = Notes::new();
@@ -103,7 +103,7 @@ pub(super) fn has_force_key_frame(device: &Device) -> bool {
 }
 
 /// Asks an encoder in the camera for an IDR, if it can be asked.
-pub(super) fn force_key_frame(device: &Device) -> std::io::Result<()> {
+pub(crate) fn force_key_frame(device: &Device) -> std::io::Result<()> {
     set(device, sys::V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME, 1)
 }
 

@@ -16,9 +16,9 @@ use v4l::v4l2::{mmap, munmap, vidioc};
 use super::{call, zeroed};
 
 const CAPTURE: u32 = sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE;
-const MAPPED: u32 = sys::v4l2_memory_V4L2_MEMORY_MMAP;
-const READ_WRITE: i32 = 0x1 | 0x2;
-const SHARED: i32 = 0x1;
+pub(super) const MAPPED: u32 = sys::v4l2_memory_V4L2_MEMORY_MMAP;
+pub(super) const READ_WRITE: i32 = 0x1 | 0x2;
+pub(super) const SHARED: i32 = 0x1;
 const POLLIN: i16 = 0x1;
 
 /// The buffers of a device that captures.
@@ -28,12 +28,12 @@ pub struct Buffers {
     is_streaming: bool,
 }
 
-struct Map {
-    start: *mut c_void,
-    length: usize,
+pub(super) struct Map {
+    pub(super) start: *mut c_void,
+    pub(super) length: usize,
 }
 
-// SAFETY: a mapping belongs to the process, not to a thread; `Buffers` is its only owner.
+// SAFETY: a mapping belongs to the process, not to a thread; `Buffers` or `m2m::Queue` is its only owner.
 unsafe impl Send for Map {}
 
 /// A buffer that the driver has filled and that is with us until [`Buffers::give_back`].

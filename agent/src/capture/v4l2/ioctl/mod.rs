@@ -13,6 +13,7 @@
 
 pub mod buffers;
 pub mod controls;
+pub mod m2m;
 
 use std::io;
 use std::os::raw::c_void;
