@@ -4,6 +4,7 @@ use v4l::Device;
 use v4l::v4l_sys as sys;
 
 use super::ioctl::controls::{Control, ControlKind, controls, set, value};
+use super::uvc::Unit;
 use crate::config::source::V4l2;
 use crate::encode::Encoding;
 
@@ -58,7 +59,21 @@ fn number(text: &str) -> Option<u32> {
 }
 
 /// Sets what an H.264 encoder in the camera has: bitrate, GOP, profile without B-frames, parameter sets with each IDR.
-/// Says what it lacks.
+/// Where there are no V4L2 controls for it, its extension unit is used. Says what it lacks.
+pub(super) fn set_camera(device: &Device, unit: Option<Unit>, wanted: &Encoding, is_running: bool) -> Notes {
+    let Some(unit) = unit else { return set_encoder(device, wanted) };
+    let given = match is_running {
+        true => unit.set_bitrate(device, wanted.bitrate).map(|()| (wanted.bitrate, wanted.gop)),
+        false => unit.set(device, wanted),
+    };
+    match given {
+        Ok(given) if given == (wanted.bitrate, wanted.gop) => Notes::new(),
+        Ok((bitrate, gop)) => vec![format!("the camera's encoder made it {bitrate} bit/s and a GOP of {gop} frames")],
+        Err(error) => vec![format!("the camera's H.264 extension unit refuses bitrate and GOP: {error}")],
+    }
+}
+
+/// Sets what an H.264 encoder with V4L2 controls has. Says what it lacks.
 pub(crate) fn set_encoder(device: &Device, wanted: &Encoding) -> Notes {
     let known = controls(device);
     let has = |id: u32| known.iter().find(|control| control.id == id);
@@ -97,12 +112,17 @@ pub(crate) fn set_encoder(device: &Device, wanted: &Encoding) -> Notes {
     notes
 }
 
-/// Whether an encoder in the camera can be asked for an IDR.
+/// Whether an encoder in the camera has a V4L2 control for its bitrate.
+pub(super) fn has_bitrate(device: &Device) -> bool {
+    controls(device).iter().any(|control| control.id == sys::V4L2_CID_MPEG_VIDEO_BITRATE)
+}
+
+/// Whether an encoder in the camera can be asked for an IDR by a V4L2 control.
 pub(super) fn has_force_key_frame(device: &Device) -> bool {
     controls(device).iter().any(|control| control.id == sys::V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME)
 }
 
-/// Asks an encoder in the camera for an IDR, if it can be asked.
+/// Asks an encoder for an IDR by a V4L2 control, if it can be asked.
 pub(crate) fn force_key_frame(device: &Device) -> std::io::Result<()> {
     set(device, sys::V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME, 1)
 }

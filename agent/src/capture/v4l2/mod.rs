@@ -13,6 +13,7 @@ mod open;
 mod pulse;
 mod session;
 pub mod survey;
+mod uvc;
 
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};

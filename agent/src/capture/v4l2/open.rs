@@ -13,6 +13,7 @@ use super::controls::{self, Notes};
 use super::explain::explain;
 use super::find::Node;
 use super::ioctl::buffers::Buffers;
+use super::uvc::Unit;
 use crate::capture::CaptureError;
 use crate::config::source::{V4l2, V4l2Format};
 use crate::encode::Encoding;
@@ -36,6 +37,8 @@ pub(super) struct Opened {
     pub(super) stride: u32,
     /// Frames a second, if the driver says so.
     pub(super) rate: Option<f64>,
+    /// Its H.264 extension unit, where there are no V4L2 controls for its encoder.
+    pub(super) unit: Option<Unit>,
     /// What could not be set.
     pub(super) notes: Notes,
 }
@@ -120,8 +123,10 @@ fn try_open(path: &Path, settings: &V4l2, wanted: &Encoding, choice: Choice) -> 
     let rate = parameters.ok().map(|parameters| parameters.interval).filter(|interval| interval.numerator > 0);
     let rate = rate.map(|interval| f64::from(interval.denominator) / f64::from(interval.numerator));
     let mut notes = controls::set_named(&device, settings);
+    let needs_unit = pixels == PixelFormat::H264 && !controls::has_bitrate(&device);
+    let unit = if needs_unit { Unit::find(path) } else { None };
     if pixels == PixelFormat::H264 {
-        notes.extend(controls::set_encoder(&device, wanted));
+        notes.extend(controls::set_camera(&device, unit, wanted, false));
     }
     if (given.width, given.height) != (wanted.width, wanted.height) {
         notes.push(format!("the camera has no {}x{}: this is the nearest it has", wanted.width, wanted.height));
@@ -129,7 +134,7 @@ fn try_open(path: &Path, settings: &V4l2, wanted: &Encoding, choice: Choice) -> 
     let mut buffers = Buffers::new(&device, BUFFERS).map_err(refused("asking for buffers"))?;
     buffers.start().map_err(refused("starting it"))?;
     let (width, height, stride) = (given.width, given.height, given.stride);
-    Ok(Opened { device, buffers, format: pixels, width, height, stride, rate, notes })
+    Ok(Opened { device, buffers, format: pixels, width, height, stride, rate, unit, notes })
 }
 
 /// Seconds between two frames as a fraction: 1/15, or 1001/30000 for 29.97.

@@ -94,7 +94,8 @@ impl Session {
         let opened = open(&self.node, &self.settings, &wanted)?;
         let Encoding { width, height, frame_rate, bitrate, gop } = wanted;
         let asked = format!("{width}x{height} at {frame_rate} fps, {} kbit/s, GOP {gop}", bitrate / 1000);
-        let refuses_idrs = opened.format == PixelFormat::H264 && !controls::has_force_key_frame(&opened.device);
+        let can_be_asked = || opened.unit.is_some() || controls::has_force_key_frame(&opened.device);
+        let refuses_idrs = opened.format == PixelFormat::H264 && !can_be_asked();
         let event = Event::Opened { asked, given: opened.given(), notes: opened.notes.clone(), refuses_idrs };
         if self.events.blocking_send(event).is_err() {
             return Ok(End::Stopped);
@@ -259,10 +260,14 @@ impl Camera {
         if (old.width, old.height, old.frame_rate) != (new.width, new.height, new.frame_rate) {
             return Ok(false);
         }
+        // An extension unit takes a GOP before the camera runs.
+        if self.opened.unit.is_some() && old.gop != new.gop {
+            return Ok(false);
+        }
         if let (Coding::Here { coder, .. }, Some(colour)) = (&mut self.coding, colour(self.opened.format)) {
             coder.change(new.settings(colour)).map_err(|error| CaptureError::UnsupportedFormat(error.to_string()))?;
         } else {
-            for note in controls::set_encoder(&self.opened.device, new) {
+            for note in controls::set_camera(&self.opened.device, self.opened.unit, new, true) {
                 tracing::warn!(%note, "the camera's encoder was not set as asked");
             }
         }
@@ -335,7 +340,11 @@ impl Camera {
 
     fn ask_for_idr(&self) {
         // Many cameras cannot be asked: then their own GOP decides.
-        drop(controls::force_key_frame(&self.opened.device));
+        if controls::force_key_frame(&self.opened.device).is_err()
+            && let Some(unit) = self.opened.unit
+        {
+            drop(unit.force_idr(&self.opened.device));
+        }
     }
 
     /// The error of a camera that sends nothing that can be used.

@@ -14,6 +14,7 @@
 pub mod buffers;
 pub mod controls;
 pub mod m2m;
+pub mod xu;
 
 use std::io;
 use std::os::raw::c_void;
