@@ -19,6 +19,7 @@ mod hls;
 mod honeycomb;
 mod iot;
 mod iot_credentials;
+mod kvs_source;
 mod live_rtp;
 mod mqtt;
 mod mxuvc;

@@ -10,6 +10,7 @@
 
 mod ack;
 mod backoff;
+mod call;
 mod delivery;
 mod error_id;
 mod request;
@@ -19,6 +20,7 @@ mod window;
 
 pub use ack::{AckEvent, AckKind, AckParser, FragmentAck};
 pub use backoff::Backoff;
+pub use call::{JSON, JsonCall};
 pub use delivery::{Action, Delivery, Fault, FaultClass, Report, Settings, Stats};
 pub use error_id::{Disposition, ErrorId};
 pub use request::{PutMedia, SignError};

@@ -22,7 +22,7 @@ pub struct PutMedia<'a> {
 
 /// The request could not be signed.
 #[derive(Debug, thiserror::Error)]
-#[error("PutMedia could not be signed: {0}")]
+#[error("a request could not be signed: {0}")]
 pub struct SignError(String);
 
 impl PutMedia<'_> {
@@ -43,25 +43,11 @@ impl PutMedia<'_> {
         if headers.iter().any(|(_, value)| value.bytes().any(|byte| !(0x20..0x7f).contains(&byte))) {
             return Err(error("a header value is not printable ASCII".to_owned()));
         }
-        let mut settings = SigningSettings::default();
-        settings.payload_checksum_kind = PayloadChecksumKind::NoHeader;
-        // The user agent is signed too, as Amazon's producer does.
-        settings.excluded_headers = None;
-        let identity = credentials.clone().into();
-        let params = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(self.region)
-            .name("kinesisvideo")
-            .time(time)
-            .settings(settings)
-            .build()
-            .map_err(|e| error(e.to_string()))?;
         let url = format!("https://{}/putMedia", self.host);
-        let request = SignableRequest::new("POST", &url, headers.into_iter(), SignableBody::Bytes(&[]))
-            .map_err(|e| error(e.to_string()))?;
-        let (instructions, _) = sign(request, &params.into()).map_err(|e| error(e.to_string()))?.into_parts();
+        let signed = signature(&url, self.region, &headers, &[], credentials, time)?;
+        let signed = signed.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let mut head = String::from("POST /putMedia HTTP/1.1\r\n");
-        for (name, value) in headers.into_iter().chain(instructions.headers()) {
+        for (name, value) in headers.into_iter().chain(signed) {
             head.push_str(name);
             head.push_str(": ");
             head.push_str(value);
@@ -70,6 +56,35 @@ impl PutMedia<'_> {
         head.push_str("transfer-encoding: chunked\r\n\r\n");
         Ok(head.into_bytes())
     }
+}
+
+/// Signs a POST; the headers to add.
+pub(crate) fn signature(
+    url: &str,
+    region: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    credentials: &Credentials,
+    time: SystemTime,
+) -> Result<Vec<(String, String)>, SignError> {
+    let error = |text: String| SignError(text);
+    let mut settings = SigningSettings::default();
+    settings.payload_checksum_kind = PayloadChecksumKind::NoHeader;
+    // The user agent is signed too, as Amazon's producer does.
+    settings.excluded_headers = None;
+    let identity = credentials.clone().into();
+    let params = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name("kinesisvideo")
+        .time(time)
+        .settings(settings)
+        .build()
+        .map_err(|e| error(e.to_string()))?;
+    let request = SignableRequest::new("POST", url, headers.iter().copied(), SignableBody::Bytes(body))
+        .map_err(|e| error(e.to_string()))?;
+    let (instructions, _) = sign(request, &params.into()).map_err(|e| error(e.to_string()))?.into_parts();
+    Ok(instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 
 pub mod playlist;
 mod segment;
+mod sessions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ use url::Url;
 
 use self::playlist::{Map, Media, Playlist, Segment, Variant};
 use self::segment::{Segments, Timed};
+use self::sessions::Renewal;
+pub(super) use self::sessions::play_sessions;
 use super::file::Pacer;
 use super::{CaptureError, Sink};
 use crate::config::source::Hls;
@@ -62,8 +65,9 @@ pub async fn attempt(settings: &Hls, sink: &mut Sink, cancel: &CancellationToken
 }
 
 /// A stream that is being played.
-struct Stream<'a> {
+struct Stream<'a, 's> {
     settings: &'a Hls,
+    renewal: Option<Renewal<'a, 's>>,
     client: Client,
     /// The playlist of segments, once it is known.
     url: Url,
@@ -96,12 +100,13 @@ enum Missing {
     Failed(CaptureError),
 }
 
-impl<'a> Stream<'a> {
+impl<'a> Stream<'a, '_> {
     fn new(settings: &'a Hls) -> Self {
         let Hls { url, credentials, ca_file, insecure, .. } = settings.clone();
         let http = Settings { credentials, ca_file, insecure, ..Settings::default() };
         Self {
             settings,
+            renewal: None,
             client: Client::new(&url, http),
             url,
             segments: Segments::default(),
@@ -124,6 +129,7 @@ impl<'a> Stream<'a> {
     /// Plays up to the end of what is recorded.
     async fn run(&mut self, sink: &mut Sink) -> Result<(), CaptureError> {
         let mut media = self.open().await?;
+        self.go_on(&media);
         let was_live = !media.is_over;
         info!(stream = %self.shown(), live = was_live, segments = media.segments.len(), "playing");
         let mut loaded = Instant::now();
@@ -134,10 +140,17 @@ impl<'a> Stream<'a> {
             if pending > 0 {
                 let sequence = media.sequence + first as u64;
                 let segment = media.segments[first].clone();
-                if self.segment(&segment, sequence, was_live, sink).await? {
-                    news = Instant::now();
+                match self.segment(&segment, sequence, was_live, sink).await {
+                    Ok(has_some) if has_some => news = Instant::now(),
+                    Ok(_) => {}
+                    Err(error) => {
+                        // The same segment is looked for in the next session.
+                        media = self.renew_after(error).await?;
+                        continue;
+                    }
                 }
                 self.next = Some(sequence + 1);
+                self.played(&segment, sink);
             } else if media.is_over {
                 return match was_live {
                     true => Err(CaptureError::Unreachable(format!("{}: the live stream has ended", self.shown()))),
@@ -158,7 +171,14 @@ impl<'a> Stream<'a> {
             }
             tokio::time::sleep_until(loaded + wait).await;
             loaded = Instant::now();
-            media = self.reload(media).await?;
+            if let Some(next) = self.renew_in_time().await? {
+                media = next;
+                continue;
+            }
+            media = match self.reload(media).await {
+                Ok(media) => media,
+                Err(error) => self.renew_after(error).await?,
+            };
         }
     }
 

@@ -9,6 +9,7 @@ pub mod elementary_stream;
 pub mod file;
 pub mod hls;
 mod idr_watch;
+pub mod kvs;
 pub mod mxuvc;
 pub mod nuuo;
 pub mod nvr;
@@ -77,6 +78,7 @@ pub async fn attempt(source: &Source, sink: &mut Sink, cancel: &CancellationToke
         Source::ElementaryStream(settings) => elementary_stream::attempt(settings, sink, cancel).await,
         Source::Hls(settings) => hls::attempt(settings, sink, cancel).await,
         Source::File(settings) => file::attempt(settings, sink, cancel).await,
+        Source::Kvs(settings) => kvs::attempt(settings, sink, cancel).await,
         Source::Rtmp(settings) => rtmp::attempt(settings, sink, cancel).await,
         Source::TestPattern(settings) => test_pattern::attempt(settings, sink, cancel).await,
         Source::V4l2(settings) => v4l2::attempt(settings, sink, cancel).await,

@@ -44,6 +44,9 @@ pub struct Particulars {
     pub given: Option<String>,
     /// What could not be set, and what is different from what was asked.
     pub notes: Vec<String>,
+    /// Of a stream whose fragments have numbers: the last one that was played, and when it was taken. The next attempt goes on
+    /// behind it.
+    pub played: Option<(String, Option<Timestamp>)>,
     /// It codes by itself and cannot be asked for an IDR.
     pub refuses_idrs: bool,
 }
@@ -270,6 +273,11 @@ impl Sink {
     /// The identity of the device that an earlier attempt used.
     pub fn remembered(&self) -> Option<String> {
         self.particulars.borrow().identity.clone()
+    }
+
+    /// What an earlier attempt has played.
+    pub fn played(&self) -> Option<(String, Option<Timestamp>)> {
+        self.particulars.borrow().played.clone()
     }
 
     /// Tells about the source; readers are woken only when something is new.

@@ -16,7 +16,7 @@ use crate::telemetry;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// A file (MP4, Matroska, H.264), a FIFO, `-` for standard input, a camera such as /dev/video0, a URL (rtsp://, onvif://, nuuo://, or https:// of a playlist), or `test` for the test pattern
+    /// A file (MP4, Matroska, H.264), a FIFO, `-` for standard input, a camera such as /dev/video0, a URL (rtsp://, onvif://, nuuo://, kvs://, rtmp:// to listen at, or https:// of a playlist), or `test` for the test pattern
     source: String,
     /// Name of the stream
     stream: String,
@@ -36,10 +36,13 @@ pub(super) struct Arguments {
 
 pub(super) async fn main(arguments: Arguments) -> ExitCode {
     telemetry::log::init(tracing::Level::WARN);
-    let source = match source(&arguments.source, arguments.fps) {
+    let mut source = match source(&arguments.source, arguments.fps) {
         Ok(source) => source,
         Err(error) => return fail(EXIT_CONFIG, format_args!("{error}")),
     };
+    if let Source::Kvs(kvs) = &mut source {
+        kvs.aws.region.clone_from(&arguments.region);
+    }
     let aws = Aws { region: arguments.region, create_streams: arguments.create, ..Aws::default() };
     let mut connected = match Producer::new(source).with_aws(aws).connect(&arguments.stream).await {
         Ok(connected) => connected,
@@ -101,7 +104,7 @@ fn source(text: &str, fps: Option<f64>) -> Result<Source, config::ConfigError> {
         "test_pattern: {}".to_owned()
     } else if let Some((scheme, _)) = text.split_once("://") {
         let kind = match scheme {
-            "nuuo" | "onvif" => scheme,
+            "nuuo" | "onvif" | "kvs" | "rtmp" => scheme,
             "http" | "https" => "hls",
             _ => "rtsp",
         };

@@ -66,8 +66,10 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
         written.honeycomb.map(|written| super::honeycomb::check(written, has_mqtt, &cameras)).transpose()?;
     let mqtt = written.mqtt.map(|mqtt| super::mqtt::check(mqtt, &thing, &state_dir)).transpose()?;
     let tls = mqtt.as_ref().and_then(|mqtt| mqtt.connection.tls.as_ref());
+    let aws = aws(written.aws, &thing, tls.and_then(|tls| tls.identity.as_ref()))?;
+    streams::in_region(&mut cameras, &aws);
     Ok(Config {
-        aws: aws(written.aws, &thing, tls.and_then(|tls| tls.identity.as_ref()))?,
+        aws,
         mqtt,
         thing,
         state_dir,
@@ -157,6 +159,7 @@ pub(super) fn camera(written: written::Camera, thing: &str, state_dir: &Path) ->
     );
     sources.extend(written.file.map(|s| file(s, &format!("{key}.file"))).transpose()?);
     sources.extend(written.hls.map(|s| streams::hls(s, &format!("{key}.hls"))).transpose()?);
+    sources.extend(written.kvs.map(|s| streams::kvs(s, &format!("{key}.kvs"))).transpose()?);
     sources.extend(written.rtmp.map(|s| super::rtmp::rtmp(s, &format!("{key}.rtmp"))).transpose()?);
     sources.extend(written.test_pattern.map(|s| test_pattern(&s, &format!("{key}.test_pattern"))).transpose()?);
     sources.extend(written.v4l2.map(|s| local::v4l2(s, &format!("{key}.v4l2"))).transpose()?);
@@ -164,7 +167,7 @@ pub(super) fn camera(written: written::Camera, thing: &str, state_dir: &Path) ->
     let Some(source) = sources.pop() else {
         return wrong(
             &key,
-            "no source: give one of rtsp, nuuo, onvif, elementary_stream, file, hls, rtmp, test_pattern, v4l2, mxuvc",
+            "no source: give one of rtsp, nuuo, onvif, elementary_stream, file, hls, kvs, rtmp, test_pattern, v4l2, mxuvc",
         );
     };
     if let Some(other) = sources.pop() {
@@ -184,6 +187,11 @@ pub(super) fn camera(written: written::Camera, thing: &str, state_dir: &Path) ->
         && upload.is_none()
     {
         return wrong(&format!("{key}.archive.delete_after_upload"), "nothing is uploaded from this camera");
+    }
+    if let (Source::Kvs(kvs), Some(upload)) = (&source, &upload)
+        && kvs.stream == upload.stream
+    {
+        return wrong(&format!("{key}.upload.stream"), "is the stream that is played: it would feed itself");
     }
     let (ring, ring_most) = (ring as usize, ring_most as usize);
     let switches = Switches { enabled: written.enabled, ..Switches::default() };

@@ -92,7 +92,6 @@ pub fn stream_name(template: &str, thing: &str, camera: &str) -> Result<String, 
         rest = after;
     }
     name.push_str(rest);
-    let is_legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     match name.chars().find(|c| !is_legal(*c)) {
         Some(c) => Err(format!("`{name}` holds `{c}`; a stream name has letters, digits, `_`, `.` and `-`")),
         None if name.is_empty() || name.len() > 256 => {
@@ -100,6 +99,15 @@ pub fn stream_name(template: &str, thing: &str, camera: &str) -> Result<String, 
         }
         None => Ok(name),
     }
+}
+
+fn is_legal(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_.-".contains(c)
+}
+
+/// Whether a stream can have this name.
+pub fn is_stream_name(name: &str) -> bool {
+    (1..=256).contains(&name.len()) && name.chars().all(is_legal)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::Aws;
 pub use super::nvr::{Nuuo, NuuoCamera, NuuoDialect, NuuoProfile, Onvif, OnvifProfile};
 use super::secret::Secret;
 use crate::encode::{Control, Encoding};
@@ -26,6 +27,8 @@ pub enum Source {
     File(FileSource),
     /// A stream by HLS.
     Hls(Hls),
+    /// A stream of Kinesis Video Streams, played back live.
+    Kvs(Kvs),
     /// An encoder that pushes to us by RTMP.
     Rtmp(Rtmp),
     /// A drawn scene, encoded on the device.
@@ -46,6 +49,7 @@ impl Source {
             Self::ElementaryStream(_) => "elementary_stream",
             Self::File(_) => "file",
             Self::Hls(_) => "hls",
+            Self::Kvs(_) => "kvs",
             Self::Rtmp(_) => "rtmp",
             Self::TestPattern(_) => "test_pattern",
             Self::V4l2(_) => "v4l2",
@@ -148,6 +152,19 @@ impl Hls {
         let between = if components.is_empty() { "/" } else { "/…/" };
         format!("{}{between}{last}", url.host_str().unwrap_or_default())
     }
+}
+
+/// Settings of a `kvs` source.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Kvs {
+    /// Name of the stream.
+    pub stream: String,
+    /// Its region, and where credentials come from.
+    pub aws: Aws,
+    /// For how long a playback session is asked for; a new one takes over before it ends.
+    pub session: Duration,
+    /// A stream without a new fragment for this long is stalled; three target durations at least.
+    pub stall_timeout: Duration,
 }
 
 /// Settings of an `rtmp` source.

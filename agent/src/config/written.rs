@@ -108,6 +108,8 @@ pub(crate) struct Camera {
     pub(crate) file: Option<FileSource>,
     /// Source: a stream by HLS, live or recorded.
     pub(crate) hls: Option<Hls>,
+    /// Source: a stream of Kinesis Video Streams, as it comes in there.
+    pub(crate) kvs: Option<Kvs>,
     /// Source: an encoder that pushes to this machine by RTMP.
     pub(crate) rtmp: Option<Rtmp>,
     /// Source: a drawn scene, encoded on the device.
@@ -207,6 +209,22 @@ pub(crate) struct Hls {
     #[serde(default)]
     pub(crate) insecure: bool,
     /// A live stream without a new segment for this long is stalled; three segments at least. Default: 20s.
+    pub(crate) stall_timeout: Option<Span>,
+}
+
+/// A stream of Kinesis Video Streams, played back live by HLS: so that a gateway can record, watch or hand on what another
+/// device uploads. The stream must keep footage. The role needs `kinesisvideo:GetDataEndpoint` and
+/// `kinesisvideo:GetHLSStreamingSessionURL`. What is sent is at least one fragment late.
+#[derive(Deserialize, JsonSchema, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kvs {
+    /// `kvs://STREAM`, the stream's name.
+    pub(crate) url: String,
+    /// Its region. Default: `aws.region`.
+    pub(crate) region: Option<String>,
+    /// For how long a playback session is asked for, 5m to 12h; a new one takes over before it ends. Default: 1h.
+    pub(crate) session: Option<Span>,
+    /// A stream without a new fragment for this long is stalled; three fragments at least. Default: 20s.
     pub(crate) stall_timeout: Option<Span>,
 }
 

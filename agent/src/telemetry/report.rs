@@ -462,6 +462,7 @@ pub fn source(source: &Source) -> String {
         },
         Source::File(file) => file.path.display().to_string(),
         Source::Hls(hls) => redact_url(&hls.url),
+        Source::Kvs(kvs) => format!("kvs://{}", kvs.stream),
         Source::Rtmp(rtmp) => format!("rtmp://{}/{}/…", rtmp.listen, rtmp.app),
         Source::TestPattern(pattern) => format!("test pattern {}x{}", pattern.width, pattern.height),
         Source::V4l2(v4l2) => match &v4l2.device {

@@ -210,7 +210,17 @@ impl ControlPlane {
             Err(error) if error.code() == Some("ResourceNotFoundException") => self.create(stream, codec).await?,
             Err(error) => return Err(fault("DescribeStream", stream, &error)),
         };
-        let request = self.client.get_data_endpoint().stream_name(stream).api_name(ApiName::PutMedia);
+        let (host, port) = self.data_endpoint(stream, ApiName::PutMedia).await?;
+        Ok(Target { host, port, has_retention })
+    }
+
+    /// Host and port of the endpoint at which a stream is played by HLS.
+    pub async fn playback_endpoint(&self, stream: &str) -> Result<(String, u16), Fault> {
+        self.data_endpoint(stream, ApiName::GetHlsStreamingSessionUrl).await
+    }
+
+    async fn data_endpoint(&self, stream: &str, api: ApiName) -> Result<(String, u16), Fault> {
+        let request = self.client.get_data_endpoint().stream_name(stream).api_name(api);
         let endpoint = match request.send().await {
             Ok(output) => output.data_endpoint.unwrap_or_default(),
             Err(error) => return Err(fault("GetDataEndpoint", stream, &error)),
@@ -220,7 +230,7 @@ impl ControlPlane {
         let (Some(url), Some(host)) = (parsed, host) else {
             return Err(Fault::new(FaultClass::Service, format!("the data endpoint `{endpoint}` is not an https URL")));
         };
-        Ok(Target { host, port: url.port().unwrap_or(443), has_retention })
+        Ok((host, url.port().unwrap_or(443)))
     }
 
     async fn create(&self, stream: &str, codec: Codec) -> Result<bool, Fault> {

@@ -46,6 +46,15 @@ pub(crate) fn format_http_date(unix: i64) -> String {
     format!("{name}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
+/// ISO 8601 in its extended format, with milliseconds: `2015-08-30T12:36:00.000Z`.
+pub(crate) fn format_iso_time(unix_ms: u64) -> String {
+    let unix = (unix_ms / 1000).cast_signed();
+    let (days, second) = (unix.div_euclid(86_400), unix.rem_euclid(86_400));
+    let (year, month, day) = civil_from_days(days);
+    let (hour, minute, second, ms) = (second / 3_600, second / 60 % 60, second % 60, unix_ms % 1000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
 /// Days since 1970-01-01 in the proleptic Gregorian calendar; years begin in March, so that leap days come last.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -74,6 +83,11 @@ mod tests {
     fn http_date() {
         assert_eq!(format_http_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(format_http_date(1_795_228_575), "Sat, 21 Nov 2026 02:36:15 GMT");
+    }
+
+    #[test]
+    fn iso_time() {
+        assert_eq!(format_iso_time(1_795_228_575_004), "2026-11-21T02:36:15.004Z");
     }
 
     #[test]

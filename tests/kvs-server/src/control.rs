@@ -1,4 +1,5 @@
-//! The control plane: DescribeStream, CreateStream, TagStream, GetDataEndpoint, as restJson1.
+//! The control plane: DescribeStream, CreateStream, TagStream, GetDataEndpoint, as restJson1; and, of the data endpoints,
+//! GetHLSStreamingSessionURL, which has the same form.
 //!
 //! Absent: everything else of the service; deleting and updating streams is done through
 //! [`KvsServer`](crate::KvsServer).
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::config::StreamSpec;
 use crate::error::ServiceError;
+use crate::hls;
 use crate::record::Call;
 use crate::state::{Shared, State};
 use crate::stream::Stream;
@@ -64,6 +66,7 @@ pub(crate) fn call_of(path: &str) -> Option<Call> {
         "/createStream" => Some(Call::CreateStream),
         "/tagStream" => Some(Call::TagStream),
         "/getDataEndpoint" => Some(Call::GetDataEndpoint),
+        "/getHLSStreamingSessionURL" => Some(Call::GetHlsStreamingSessionUrl),
         "/putMedia" => Some(Call::PutMedia),
         _ => None,
     }
@@ -99,6 +102,15 @@ pub(crate) fn answer(shared: &Shared, call: Call, body: &[u8]) -> Result<Value, 
             }
             let endpoint = shared.config.data_endpoint.as_ref().unwrap_or(&shared.endpoint);
             Ok(json!({ "DataEndpoint": endpoint }))
+        }
+        Call::GetHlsStreamingSessionUrl => {
+            let request: hls::Request = parse(body)?;
+            let (stream_name, stream_arn) = request.target();
+            let target =
+                Target { stream_name: stream_name.map(str::to_owned), stream_arn: stream_arn.map(str::to_owned) };
+            let record = &find(&mut state, &target, call, now)?.record;
+            let (name, retention_hours) = (record.name.clone(), record.retention_hours);
+            state.hls.open(&request, &name, retention_hours, &shared.endpoint, now)
         }
         Call::PutMedia => Err(ServiceError::invalid_argument("not a control-plane call")),
     }

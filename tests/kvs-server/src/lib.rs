@@ -9,7 +9,7 @@
 //! reads and judges. `state` and `stream` are what they share, `record` what tests look at, `fault` what tests order.
 //!
 //! Invariants: the media path keeps no frame, unless a [`Dump`] is asked for; signatures are computed here from the
-//! specification, not by the code under test; what a fault does, it does on a real socket. Absent: consumers
+//! specification, not by the code under test; what a fault does, it does on a real socket. Absent: consumers but HLS
 //! (GetMedia and the like), signalling, KMS, IAM policies, images. Records do not outlive the process.
 
 mod admin;
@@ -20,6 +20,7 @@ mod digest;
 mod error;
 mod fault;
 mod fault_table;
+mod hls;
 mod http;
 mod listener;
 mod mkv;
@@ -38,6 +39,7 @@ pub use config::{Config, Credentials, Dump, StreamSpec};
 pub use digest::payload_hash;
 pub use error::ErrorId;
 pub use fault::{AckKind, At, Cut, Fault, FaultId, FaultKind, Malformed};
+pub use hls::Playback;
 pub use record::{
     Attempt, BlockRecord, Call, ErrorRecord, FragmentRecord, Outcome, SessionEnd, SessionRecord, StreamRecord,
     StreamStatus, Totals, TrackRecord,

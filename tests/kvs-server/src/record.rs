@@ -143,6 +143,7 @@ pub enum Call {
     CreateStream,
     TagStream,
     GetDataEndpoint,
+    GetHlsStreamingSessionUrl,
     PutMedia,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin;
@@ -20,7 +20,7 @@ use crate::record::{Call, Outcome};
 use crate::session;
 use crate::session::request::{admit, is_lenient, stream_name};
 use crate::state::Shared;
-use crate::{control, http};
+use crate::{control, hls, http};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// First byte of a TLS handshake record; no HTTP method begins with it.
@@ -74,6 +74,7 @@ async fn dispatch(shared: &Arc<Shared>, head: &Head, connection: Connection, adm
         _ if admin_only => {
             ServiceError::front_end(400, "BadRequest", "the client sent an HTTP request to an HTTPS port")
         }
+        _ if head.method == "GET" && head.path.starts_with(hls::PREFIX) => return play(shared, head, connection).await,
         _ if head.method != "POST" => ServiceError::front_end(405, "MethodNotAllowed", "only POST"),
         Some(Call::PutMedia) => return put_media(shared, head, connection).await,
         None if lenient => return put_media(shared, head, connection).await,
@@ -113,6 +114,23 @@ async fn put_media(shared: &Arc<Shared>, head: &Head, connection: Connection) ->
         }
     }
     Ok(Next::Close)
+}
+
+/// Pages behind the URL of a session by HLS: the token in it is all that they ask for.
+async fn play(shared: &Arc<Shared>, head: &Head, mut connection: Connection) -> io::Result<Next> {
+    let answer = shared.lock().hls.answer(head, Instant::now());
+    match answer {
+        Ok((kind, body)) => {
+            let start = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n", body.len());
+            connection.write(start.as_bytes()).await?;
+            connection.write(&body).await?;
+            Ok(Next::Request(connection))
+        }
+        Err(error) => {
+            refuse(shared, connection, &error).await?;
+            Ok(Next::Close)
+        }
+    }
 }
 
 async fn leave(connection: Connection, close: bool) -> io::Result<Next> {

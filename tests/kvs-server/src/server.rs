@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Config, Credentials, Dump, StreamSpec};
 use crate::fault::{Fault, FaultId, FaultKind};
+use crate::hls::Playback;
 use crate::listener::{self, Listener};
 use crate::record::{Attempt, StreamRecord, StreamStatus, Totals};
 use crate::state::Shared;
@@ -132,6 +133,23 @@ impl KvsServer {
     #[must_use]
     pub fn suffered(&self, fault: FaultId) -> u32 {
         self.shared.lock().faults.suffered(fault)
+    }
+
+    /// Plays footage as the live footage of a stream, from now on, to whoever opens a session by HLS.
+    pub fn play(&self, stream: &str, playback: Playback) {
+        self.shared.lock().hls.play(stream, playback);
+    }
+
+    /// Ends all sessions by HLS: their tokens are refused from now on.
+    pub fn expire_hls_sessions(&self) {
+        self.shared.lock().hls.expire();
+    }
+
+    /// Sessions by HLS so far, and the fragments that were fetched, by number.
+    #[must_use]
+    pub fn hls_record(&self) -> (u64, Vec<usize>) {
+        let state = self.shared.lock();
+        (state.hls.count, state.hls.fetched.clone())
     }
 
     /// The record of a stream as it is now; an empty one, with the name, when there is no such stream.

@@ -12,6 +12,7 @@ use crate::clock::now_ms;
 use crate::config::{Config, Credentials, StreamSpec};
 use crate::error::ServiceError;
 use crate::fault_table::FaultTable;
+use crate::hls::Hls;
 use crate::http::head::Head;
 use crate::listener::Listener;
 use crate::record::{Attempt, Call, Outcome, StreamStatus, push_bounded};
@@ -38,6 +39,7 @@ pub(crate) struct State {
     pub(crate) streams: BTreeMap<String, Stream>,
     pub(crate) credentials: Vec<Credentials>,
     pub(crate) faults: FaultTable,
+    pub(crate) hls: Hls,
     /// Calls that named no stream, or one that does not exist.
     pub(crate) stray_attempts: Vec<Attempt>,
     /// TCP connections accepted so far.
@@ -56,6 +58,7 @@ impl Shared {
             streams: BTreeMap::new(),
             credentials: config.credentials.clone(),
             faults: FaultTable::default(),
+            hls: Hls::default(),
             stray_attempts: Vec::new(),
             connections: 0,
             sessions: 0,

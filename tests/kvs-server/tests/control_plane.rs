@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kvs_server::{Call, Config, Credentials, Outcome, Rule, StreamStatus};
+use kvs_server::{Call, Config, Credentials, Outcome, Playback, Rule, StreamStatus};
 use serde_json::{Value, json};
 use support::{Client, Request, STREAM, config, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -262,4 +262,57 @@ async fn tls_and_admin() {
     assert_eq!(plain("GET", "/__admin/totals", "").await.1[1]["name"], "cam2");
     assert_eq!(plain("POST", "/__admin/credentials", r#"{"access_key":"A","secret_key":"B"}"#).await.0, 200);
     assert_eq!(plain("POST", "/describeStream", "{}").await.0, 400, "the service itself is only there with TLS");
+}
+
+#[tokio::test]
+async fn playback_by_hls() {
+    let server = start(config()).await;
+    let call = |body: Value| Request::control("/getHLSStreamingSessionURL", &body);
+    let wanted = json!({ "StreamName": STREAM, "PlaybackMode": "LIVE", "DisplayFragmentTimestamp": "ALWAYS" });
+    let (status, error, _) = call(wanted.clone()).answer(&server).await;
+    assert_eq!((status, error.as_str()), (404, "ResourceNotFoundException"), "nothing is in the stream");
+    let fragment = |byte: u8| (vec![byte; 10], Duration::from_millis(100));
+    let playback = Playback { init: vec![7], fragments: (0..50).map(fragment).collect() };
+    server.play(STREAM, playback);
+    tokio::time::sleep(Duration::from_millis(450)).await;
+    for (member, value) in [
+        ("ContainerFormat", json!("MKV")),
+        ("Expires", json!(299)),
+        ("MaxMediaPlaylistFragmentResults", json!(0)),
+        ("HLSFragmentSelector", json!({ "TimestampRange": {} })),
+    ] {
+        let mut body = wanted.clone();
+        body[member] = value;
+        let (status, error, answer) = call(body).answer(&server).await;
+        assert_eq!((status, error.as_str()), (400, "InvalidArgumentException"), "{member}: {answer}");
+    }
+    // Five calls a second are allowed.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (status, error, _) = call(json!({ "StreamName": STREAM, "Mode": "LIVE" })).answer(&server).await;
+    assert_eq!((status, error.as_str()), (400, "SerializationException"), "a member that is none");
+    let (status, _, answer) = call(wanted).answer(&server).await;
+    assert_eq!(status, 200, "{answer}");
+    let url = answer["HLSStreamingSessionURL"].as_str().expect("a URL").to_owned();
+    let token = url.split_once("SessionToken=").expect("a token").1.to_owned();
+    let page = async |target: String| {
+        let mut client = Client::connect(server.port()).await.expect("it listens");
+        let host = format!("localhost:{}", server.port());
+        client.write(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).await.expect("written");
+        client.page().await
+    };
+    let get = async |page_name: &str, more: &str| page(format!("/hls/v1/{page_name}?SessionToken={token}{more}")).await;
+    let (status, master) = get("getHLSMasterPlaylist.m3u8", "").await;
+    assert!(status == 200 && master.contains("getHLSMediaPlaylist.m3u8?SessionToken="), "{master}");
+    let (status, media) = get("getHLSMediaPlaylist.m3u8", "&TrackNumber=1").await;
+    let has_times = media.matches("#EXT-X-PROGRAM-DATE-TIME:").count();
+    assert!(status == 200 && media.contains("#EXT-X-MEDIA-SEQUENCE:0") && has_times == 5, "{media}");
+    let line = media.lines().find(|line| line.starts_with("getMP4MediaFragment")).expect("a fragment").to_owned();
+    assert_eq!(page(format!("/hls/v1/{line}")).await.0, 200);
+    assert_eq!(get("getHLSMediaPlaylist.m3u8", "").await.0, 400, "no track");
+    assert_eq!(get("getMP4MediaFragment.mp4", "&TrackNumber=1&FragmentNumber=7").await.0, 404);
+    assert_eq!(page("/hls/v1/getHLSMasterPlaylist.m3u8?SessionToken=x".to_owned()).await.0, 403);
+    server.expire_hls_sessions();
+    assert_eq!(get("getHLSMasterPlaylist.m3u8", "").await.0, 403, "an expired token");
+    let (sessions, fetched) = server.hls_record();
+    assert_eq!((sessions, fetched.len()), (1, 1));
 }

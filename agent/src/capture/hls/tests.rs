@@ -1,3 +1,4 @@
+use super::sessions::behind;
 use super::*;
 
 fn settings(url: &str) -> Hls {
@@ -72,4 +73,29 @@ fn five_segments_in_a_row_that_cannot_be_read_end_it() {
         assert!(stream.unreadable(sequence, "torn".to_owned()).is_ok());
     }
     assert!(matches!(stream.unreadable(4, "torn".to_owned()), Err(CaptureError::UnsupportedCodec(_))));
+}
+
+#[test]
+fn the_next_session_goes_on_behind_the_last_fragment() {
+    let text: String = (5..9)
+        .map(|number| {
+            format!(
+                "#EXT-X-PROGRAM-DATE-TIME:2026-11-21T08:00:0{number}.000Z\n#EXTINF:1,\nf.mp4?FragmentNumber=9{number}&SessionToken=x\n"
+            )
+        })
+        .collect();
+    let Ok(Playlist::Media(media)) = playlist::parse(&format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n{text}")) else {
+        panic!("a playlist of segments")
+    };
+    let taken = |index: usize| media.segments[index].taken;
+    for (number, taken, expected) in [
+        ("95", None, Some(1)),
+        ("98", taken(3), Some(4)),
+        // No longer in the list: by time.
+        ("80", taken(1), Some(2)),
+        ("80", taken(3), None),
+        ("80", None, None),
+    ] {
+        assert_eq!(behind(&media, number, taken), expected, "{number}");
+    }
 }

@@ -228,6 +228,15 @@ impl Client {
         (status, error_type, serde_json::from_slice(&body).expect("JSON"))
     }
 
+    /// Status and body of an answer that need not be JSON.
+    pub(crate) async fn page(&mut self) -> (u16, String) {
+        let (status, fields) = self.head().await;
+        let length = fields.iter().find(|(name, _)| name == "content-length").map(|(_, value)| value.as_str());
+        let mut body = vec![0; length.and_then(|length| length.parse().ok()).expect("a length")];
+        timeout(PATIENCE, self.tcp.read_exact(&mut body)).await.expect("in time").expect("a body");
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// One chunk; `None` is the end of the response.
     pub(crate) async fn chunk(&mut self) -> std::io::Result<Option<String>> {
         let size = self.line().await?;
