@@ -12,6 +12,7 @@ pub mod event;
 pub mod footage;
 pub mod host;
 pub mod http;
+pub mod inference;
 pub mod live;
 pub mod producer;
 pub mod run;

@@ -151,6 +151,7 @@ impl Connected {
             first_gop: 0,
             demand: watch::Sender::default(),
             force_idr,
+            tags: Default::default(),
             status: upload::StatusCell::default(),
         };
         let (stop_capture, stop_upload) = (CancellationToken::new(), CancellationToken::new());

@@ -4,6 +4,7 @@
 //! the other way around and follows the footage: capture stops, uploads drain, the disk finishes.
 
 mod log;
+mod looking;
 mod nvrs;
 
 use std::collections::BTreeMap;
@@ -14,13 +15,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::looking::{Look, Looking};
 use self::nvrs::Nvrs;
 use crate::capture::nvr::NvrCell;
 use crate::capture::supervisor::{self, Capture};
 use crate::config::{self, Config};
 use crate::encode::Control;
+use crate::event::outlet::Broker;
+use crate::event::publish::{Aws, Publisher};
+use crate::event::tags::EventTags;
 use crate::footage::Footage;
 use crate::footage::disk::Disk;
+use crate::inference::predict::Predictor;
+use crate::inference::status::StatusCell;
 use crate::live::streams::Streams;
 use crate::run::stage::Stage;
 use crate::upload::doctor::{ClockSkew, watch_clock};
@@ -41,6 +48,7 @@ pub struct Agent {
     shared: Shared,
     streams: Streams,
     nvrs: Nvrs,
+    looking: Looking,
     clock: Option<(Stage, CancellationToken)>,
     /// When it started.
     pub started: Instant,
@@ -57,6 +65,9 @@ struct Shared {
 struct Camera {
     handle: CameraHandle,
     capture: Stage,
+    /// Capture of its second stream.
+    sub_stream: Option<Stage>,
+    look: Option<Look>,
     upload: Option<Stage>,
     /// Opens an archive that could not be opened at the start.
     opening: Option<(Stage, CancellationToken)>,
@@ -73,6 +84,10 @@ pub struct CameraHandle {
     pub footage: Footage,
     /// What its source is doing.
     pub capture: supervisor::StatusCell,
+    /// Its second, smaller stream: in RAM, for detectors and live view.
+    pub sub_stream: Option<(Footage, supervisor::StatusCell)>,
+    /// What looks at its pictures.
+    pub looks: Option<StatusCell>,
     /// Its upload.
     pub upload: Option<Upload>,
     /// Counts requests for an IDR.
@@ -85,6 +100,12 @@ impl CameraHandle {
     /// Whether the source makes an IDR when it is asked to, as far as is known of the device behind it.
     pub fn makes_idrs(&self) -> bool {
         self.config.source.makes_idrs() && !self.capture.get().particulars.refuses_idrs
+    }
+
+    /// Its second stream, while that delivers: what people watch live.
+    pub fn second(&self) -> Option<&Footage> {
+        let (footage, capture) = self.sub_stream.as_ref()?;
+        (capture.get().state == supervisor::CaptureState::Streaming).then_some(footage)
     }
 
     fn differs_by_switches(&self, new: &config::Camera) -> bool {
@@ -113,6 +134,7 @@ impl Agent {
             shared: Shared::default(),
             streams: Streams::default(),
             nvrs: Nvrs::default(),
+            looking: Looking::default(),
             clock: None,
             started: Instant::now(),
             config: Config { cameras: Vec::new(), ..config.clone() },
@@ -133,6 +155,7 @@ impl Agent {
             let new = config.cameras.iter().find(|new| new.name == *name && new.switches.enabled);
             new.is_some_and(|new| camera.handle.differs_by_switches(new))
                 && (same_aws || camera.handle.upload.is_none())
+                && !(camera.look.is_some() && (!same_aws || self.looking.differs(&config.inference)))
         };
         let gone: Vec<String> = self
             .cameras
@@ -149,11 +172,13 @@ impl Agent {
         }
         let leaving: Vec<Camera> = gone.iter().filter_map(|name| self.cameras.remove(name)).collect();
         self.end(leaving).await;
+        let aws = Aws { control: self.shared.control.clone(), config: config.aws.clone() };
+        self.looking.prepare(&config, &aws, !same_aws).await;
         for camera in config.cameras.iter().filter(|camera| camera.switches.enabled) {
             match self.cameras.get_mut(&camera.name) {
                 Some(running) => running.handle.switch(camera.switches),
                 None => {
-                    let started = self.start_camera(camera, &config.aws).await;
+                    let started = self.start_camera(camera, &config).await;
                     self.cameras.insert(camera.name.clone(), started);
                 }
             }
@@ -204,6 +229,7 @@ impl Agent {
         self.nvrs.apply(&[]).await;
         let cameras = std::mem::take(&mut self.cameras).into_values().collect();
         self.end(cameras).await;
+        self.looking.stop().await;
         self.disk.stop(DISK_GRACE).await;
     }
 
@@ -232,15 +258,38 @@ impl Agent {
         self.nvrs.listed()
     }
 
-    /// Panics of all stages.
-    pub fn panics(&self) -> u64 {
-        let of = |camera: &Camera| camera.capture.panics() + camera.upload.as_ref().map_or(0, Stage::panics);
-        self.cameras.values().map(of).sum::<u64>() + self.nvrs.panics()
+    /// The broker that events go to, once there is a connection to it.
+    pub fn broker(&self) -> &Broker {
+        self.looking.broker()
     }
 
-    async fn start_camera(&self, camera: &config::Camera, aws: &config::Aws) -> Camera {
+    /// Where events go, besides the broker.
+    pub fn publishers(&self) -> Vec<Publisher> {
+        self.looking.publishers()
+    }
+
+    /// Runs a detector on pictures that somebody sends: the one of these names, or the first there is.
+    pub fn predictor(&self, camera: Option<&str>, detector: Option<&str>) -> Option<Predictor> {
+        let cameras = self.config.cameras.iter().filter(|one| camera.is_none_or(|name| one.name == name));
+        let mut detectors = cameras.flat_map(|camera| &camera.detectors);
+        let found = detectors.find(|one| detector.is_none_or(|name| one.name == name))?;
+        self.looking.predictor(found)
+    }
+
+    /// Panics of all stages.
+    pub fn panics(&self) -> u64 {
+        let of = |camera: &Camera| {
+            let stages = [Some(&camera.capture), camera.upload.as_ref(), camera.sub_stream.as_ref()];
+            stages.into_iter().flatten().map(Stage::panics).sum::<u64>() + camera.look.as_ref().map_or(0, Look::panics)
+        };
+        self.cameras.values().map(of).sum::<u64>() + self.nvrs.panics() + self.looking.panics()
+    }
+
+    async fn start_camera(&self, camera: &config::Camera, config: &Config) -> Camera {
+        let aws = &config.aws;
         let log::OpenLog { footage, latest, first_gop, pending } = log::open(camera, &self.disk.waker()).await;
         footage.set_recording(camera.switches.recording);
+        let (stop_capture, stop_upload) = (CancellationToken::new(), CancellationToken::new());
         let (force_idr, idr_requests) = watch::channel(0);
         let (encoder, encoder_requests) = watch::channel(camera.switches.encoder);
         let capture = Capture {
@@ -253,6 +302,7 @@ impl Agent {
             audio: camera.audio,
             status: supervisor::StatusCell::default(),
         };
+        let tags = EventTags::default();
         let upload = camera.upload.as_ref().map(|settings| Upload {
             camera: camera.name.clone(),
             stream: settings.stream.clone(),
@@ -267,17 +317,23 @@ impl Agent {
             first_gop,
             demand: watch::Sender::default(),
             force_idr: force_idr.clone(),
+            tags: tags.clone(),
             status: upload::StatusCell::default(),
         });
         let handle = CameraHandle {
             config: camera.clone(),
             footage,
             capture: capture.status.clone(),
+            sub_stream: camera.sub_stream.as_ref().map(|_| (log::in_ram(), supervisor::StatusCell::default())),
+            looks: (!camera.detectors.is_empty()).then(StatusCell::default),
             upload: upload.clone(),
             force_idr,
             encoder,
         };
-        let (stop_capture, stop_upload) = (CancellationToken::new(), CancellationToken::new());
+        let sub_stream = self.start_sub_stream(&handle, &capture, &stop_capture);
+        let looked_at = handle.sub_stream.as_ref().map_or(&handle.footage, |(footage, _)| footage);
+        let look = handle.looks.as_ref();
+        let look = look.and_then(|status| self.looking.watch(&handle, looked_at, &config.state_dir, (status, tags)));
         let upload = upload.map(|upload| {
             let cancel = stop_upload.clone();
             let make = move || upload::run(upload.clone(), cancel.clone());
@@ -287,7 +343,19 @@ impl Agent {
         let make = move || supervisor::run(capture.clone(), cancel.clone());
         let capture = Stage::spawn(format!("capture {}", camera.name), stop_capture.clone(), make);
         let opening = pending.map(|pending| self.open_late(&handle, first_gop, pending));
-        Camera { handle, capture, upload, opening, stop_capture, stop_upload }
+        Camera { handle, capture, sub_stream, look, upload, opening, stop_capture, stop_upload }
+    }
+
+    /// Captures a camera's second stream beside its first.
+    fn start_sub_stream(&self, handle: &CameraHandle, capture: &Capture, cancel: &CancellationToken) -> Option<Stage> {
+        let (footage, status) = handle.sub_stream.clone()?;
+        let source = handle.config.sub_stream.clone()?;
+        let name = format!("{} (sub)", handle.config.name);
+        let capture =
+            Capture { camera: name.clone(), source, footage, latest: None, audio: false, status, ..capture.clone() };
+        let token = cancel.clone();
+        let make = move || supervisor::run(capture.clone(), token.clone());
+        Some(Stage::spawn(format!("capture {name}"), cancel.clone(), make))
     }
 
     fn open_late(&self, handle: &CameraHandle, first_gop: u64, pending: log::Pending) -> (Stage, CancellationToken) {
@@ -313,6 +381,12 @@ impl Agent {
                 stage.end(Duration::from_millis(100)).await;
             }
             camera.capture.end(CAPTURE_GRACE).await;
+            if let Some(sub_stream) = camera.sub_stream {
+                sub_stream.end(CAPTURE_GRACE).await;
+            }
+            if let Some(look) = camera.look {
+                look.end().await;
+            }
             camera.stop_upload.cancel();
             uploads.extend(camera.upload);
             names.push(camera.handle.config.name);

@@ -57,7 +57,7 @@ impl Fleet {
         Self { rig, heard, broker, asked: 0 }
     }
 
-    async fn start(&mut self) {
+    pub(crate) async fn start(&mut self) {
         self.rig.start();
         self.hear("edgecam/e2e/status", |payload| payload["status"] == "online").await;
     }
@@ -75,7 +75,7 @@ impl Fleet {
     }
 
     /// The next message on `topic` that is as wanted.
-    async fn hear(&self, topic: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn hear(&self, topic: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + PATIENCE;
         let mut others = Vec::new();
         while Instant::now() < until {

@@ -10,6 +10,7 @@ pub(crate) mod footage;
 pub(crate) mod http;
 pub(crate) mod media;
 pub(crate) mod pki;
+pub(crate) mod python;
 pub(crate) mod rig;
 pub(crate) mod scratch;
 

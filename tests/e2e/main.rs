@@ -21,6 +21,7 @@ mod iot;
 mod iot_credentials;
 mod kvs_source;
 mod live_rtp;
+mod looks;
 mod mqtt;
 mod mxuvc;
 mod nuuo;

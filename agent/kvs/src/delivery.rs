@@ -107,6 +107,7 @@ pub struct Delivery {
     /// A unit that has been read and not yet placed.
     held: Option<Unit>,
     ahead: Lookahead,
+    next_tags: Vec<(String, String)>,
     link: Link,
     draining: Vec<Session>,
     backoff: Backoff,
@@ -134,6 +135,7 @@ impl Delivery {
             read_at: settings.start,
             held: None,
             ahead: Lookahead::default(),
+            next_tags: Vec::new(),
             link: Link::Down(now),
             draining: Vec::new(),
             backoff: Backoff::new(RETRY_FIRST, RETRY_LONGEST),
@@ -194,8 +196,14 @@ impl Delivery {
     /// Takes the unit read at [`Delivery::wants`]; `next` is where the log goes on after it.
     pub fn unit(&mut self, unit: AccessUnit, sets: Arc<ParameterSets>, next: Position, now: Instant) {
         let from = std::mem::replace(&mut self.read_at, next);
-        self.ahead.push(Unit { from, next, unit, sets, has_audio: false }, now);
+        let tags = std::mem::take(&mut self.next_tags);
+        self.ahead.push(Unit { from, next, unit, sets, has_audio: false, tags }, now);
         self.pump(now);
+    }
+
+    /// Fragment metadata, as names and values: for the next unit, if it begins a fragment. At most 10 of 128 and 256 bytes.
+    pub fn tag_next(&mut self, tags: Vec<(String, String)>) {
+        self.next_tags = tags;
     }
 
     /// The connection stands; `head` is the signed request head. `token_expires` ends the session in time.

@@ -66,6 +66,8 @@ pub(crate) struct Unit {
     pub(crate) sets: Arc<ParameterSets>,
     /// Its GOP is sent with audio.
     pub(crate) has_audio: bool,
+    /// Names and values for the fragment that it begins.
+    pub(crate) tags: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -160,6 +162,7 @@ impl Session {
         let mut head = Vec::with_capacity(32);
         if new_fragment || self.cluster.is_none() {
             self.end_fragment(window, now);
+            unit.tags.iter().for_each(|(name, value)| head.extend_from_slice(&mkv::tag(name, value)));
             self.cluster = Some(Cluster { timecode: millis, start: unit.unit.pts, bytes: 0 });
             head.extend_from_slice(&mkv::cluster(millis));
             window.begin(self.id, millis, unit.from, unit.next, now);

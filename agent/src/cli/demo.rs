@@ -32,7 +32,7 @@ pub(super) async fn main(arguments: Arguments) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIG, format_args!("{error}")),
     };
-    config.http = Some(config::Http { listen: arguments.listen, token: None });
+    config.http = Some(config::Http { listen: arguments.listen, token: None, kvs_infer: false });
     say(format_args!("Status page:  http://{}/", arguments.listen));
     say(format_args!(
         "Footage:      {}/demo/*.mp4 (any player plays it, while it is written too)",

@@ -8,12 +8,13 @@ use std::time::Duration;
 use super::access::Access;
 use super::error::ConfigError;
 use super::nvrs::Checked;
+use super::publishers::WrittenPublishers;
 use super::secret::Secret;
 use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspTransport, Source};
 use super::value::Span;
 use super::{
-    Archive, Aws, Camera, Commands, Config, Http, Schedule, Switches, Upload, UploadMode, UploadOrder, identity, local,
-    streams, written,
+    Archive, Aws, Camera, Commands, Config, Http, Inference, Schedule, Switches, Upload, UploadMode, UploadOrder,
+    detectors, identity, local, publishers, streams, written,
 };
 use crate::control::command::Name;
 use crate::encode::Encoding;
@@ -29,10 +30,24 @@ pub(super) fn wrong<T>(key: &str, message: impl std::fmt::Display) -> Result<T> 
     Err(ConfigError::new(format!("{key}: {message}")))
 }
 
+/// What a camera takes from the rest of the config.
+pub(super) struct General<'a> {
+    pub(super) thing: &'a str,
+    pub(super) state_dir: &'a Path,
+    pub(super) publishers: &'a WrittenPublishers,
+    pub(super) has_broker: bool,
+}
+
 pub(super) fn config(written: written::Config) -> Result<Config> {
     let state_dir = written.state_dir.or_else(|| identity::environment("STATE_DIRECTORY").map(PathBuf::from));
     let state_dir = state_dir.unwrap_or_else(|| PathBuf::from("edgecam-data"));
     let thing = written.thing.unwrap_or_else(identity::thing);
+    let general = General {
+        thing: &thing,
+        state_dir: &state_dir,
+        publishers: &written.publishers,
+        has_broker: written.mqtt.is_some(),
+    };
     let mut names = HashSet::new();
     let mut cameras = Vec::new();
     for camera in written.cameras {
@@ -40,7 +55,7 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
         if !names.insert(name.clone()) {
             return wrong("cameras", format_args!("two cameras are named `{name}`"));
         }
-        cameras.push(self::camera(camera, &thing, &state_dir)?);
+        cameras.push(self::camera(camera, &general)?);
     }
     let mut nvrs = Vec::new();
     let mut nvr_names = HashSet::new();
@@ -48,7 +63,7 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
         if !nvr_names.insert(nvr.name.clone()) {
             return wrong("nvrs", format_args!("two NVRs are named `{}`", nvr.name));
         }
-        match super::nvrs::nvr(nvr, &thing, &state_dir)? {
+        match super::nvrs::nvr(nvr, &general)? {
             Checked::Nvr(nvr) => nvrs.push(*nvr),
             Checked::Cameras(more) => cameras.extend(more),
         }
@@ -79,7 +94,19 @@ pub(super) fn config(written: written::Config) -> Result<Config> {
         log_level: level(written.log.level.as_deref())?,
         cameras,
         nvrs,
+        inference: inference(&written.inference)?,
     })
+}
+
+fn inference(written: &written::Inference) -> Result<Inference> {
+    if written.threads.is_some_and(|threads| !(1..=64).contains(&threads)) {
+        return wrong("inference.threads", "must be 1 to 64");
+    }
+    let cpu_percent = written.cpu_percent.unwrap_or(100);
+    if !(1..=100).contains(&cpu_percent) {
+        return wrong("inference.cpu_percent", "must be 1 to 100");
+    }
+    Ok(Inference { threads: written.threads, cpu_percent })
 }
 
 /// The service takes one connection a stream: two cameras on one would throw each other out for ever.
@@ -131,7 +158,7 @@ fn http(written: written::Http) -> Result<Option<Http>> {
     if !listen.ip().is_loopback() && token.is_none() {
         return wrong("http.listen", format_args!("{listen} is open to the network: set http.token_file as well"));
     }
-    Ok(Some(Http { listen, token }))
+    Ok(Some(Http { listen, token, kvs_infer: written.kvs_infer_metrics }))
 }
 
 pub(super) fn secret_file(key: &str, path: &Path) -> Result<Secret> {
@@ -142,7 +169,7 @@ pub(super) fn secret_file(key: &str, path: &Path) -> Result<Secret> {
     }
 }
 
-pub(super) fn camera(written: written::Camera, thing: &str, state_dir: &Path) -> Result<Camera> {
+pub(super) fn camera(written: written::Camera, general: &General<'_>) -> Result<Camera> {
     let name = written.name;
     let is_legal = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_legal) {
@@ -173,7 +200,7 @@ pub(super) fn camera(written: written::Camera, thing: &str, state_dir: &Path) ->
     if let Some(other) = sources.pop() {
         return wrong(&key, format_args!("two sources, {} and {}: a camera has one", other.kind(), source.kind()));
     }
-    let archive = archive(written.archive, &format!("{key}.archive"), &state_dir.join(&name))?;
+    let archive = archive(written.archive, &format!("{key}.archive"), &general.state_dir.join(&name))?;
     let ring = written.ring.map_or(if archive.is_some() { MIB / 2 } else { 16 * MIB }, |size| size.0);
     let ring_most = written.ring_most.map_or(if archive.is_some() { ring + 8 * MIB } else { ring }, |size| size.0);
     if !(64 << 10..=4 << 30).contains(&ring) {
@@ -182,7 +209,8 @@ pub(super) fn camera(written: written::Camera, thing: &str, state_dir: &Path) ->
     if ring_most < ring {
         return wrong(&format!("{key}.ring_most"), "must not be less than `ring`");
     }
-    let upload = written.upload.map(|u| upload(u, &format!("{key}.upload"), thing, &name)).transpose()?.flatten();
+    let upload =
+        written.upload.map(|u| upload(u, &format!("{key}.upload"), general.thing, &name)).transpose()?.flatten();
     if let Some(Archive { retention: Retention { delete_after_upload: true, .. }, .. }) = &archive
         && upload.is_none()
     {
@@ -195,7 +223,22 @@ pub(super) fn camera(written: written::Camera, thing: &str, state_dir: &Path) ->
     }
     let (ring, ring_most) = (ring as usize, ring_most as usize);
     let switches = Switches { enabled: written.enabled, ..Switches::default() };
-    Ok(Camera { name, nvr: None, source, audio: written.audio, ring, ring_most, archive, upload, switches })
+    let sub_stream = written.sub_stream.map(|s| rtsp(s, &format!("{key}.sub_stream"))).transpose()?;
+    let General { state_dir, has_broker, .. } = *general;
+    Ok(Camera {
+        detectors: detectors::check(written.detectors, &key, written.fps_limit)?,
+        publishers: publishers::check(written.publishers, general.publishers, &key, has_broker, state_dir)?,
+        name,
+        nvr: None,
+        source,
+        audio: written.audio,
+        ring,
+        ring_most,
+        archive,
+        upload,
+        sub_stream,
+        switches,
+    })
 }
 
 pub(super) fn span(

@@ -2,6 +2,7 @@
 
 mod access;
 mod check;
+pub mod detectors;
 mod error;
 mod honeycomb;
 pub mod identity;
@@ -10,6 +11,7 @@ mod local;
 mod mqtt;
 mod nvr;
 pub mod nvrs;
+pub mod publishers;
 mod rtmp;
 pub mod secret;
 pub mod source;
@@ -23,11 +25,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use access::percent_decode;
+pub use detectors::Detector;
 pub use error::ConfigError;
 pub use honeycomb::{Honeycomb, LiveLimits};
 pub(crate) use local::DEEPLENS_TOOL;
 pub use mqtt::Mqtt;
 pub use nvrs::Nvr;
+pub use publishers::Publishers;
 
 use crate::control::command::Name;
 use crate::encode;
@@ -61,6 +65,17 @@ pub struct Config {
     pub cameras: Vec<Camera>,
     /// Recorders that list their channels.
     pub nvrs: Vec<Nvr>,
+    /// What looking at pictures may cost.
+    pub inference: Inference,
+}
+
+/// What looking at pictures may cost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inference {
+    /// Threads; `None`: one for each core but one.
+    pub threads: Option<usize>,
+    /// Of the time of each.
+    pub cpu_percent: u8,
 }
 
 /// Where and how to reach AWS.
@@ -83,6 +98,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// What requests must present.
     pub token: Option<Secret>,
+    /// Metrics of inference under kvs-infer's names, too.
+    pub kvs_infer: bool,
 }
 
 /// What commands may do, by where they come from.
@@ -115,6 +132,12 @@ pub struct Camera {
     pub archive: Option<Archive>,
     /// Upload.
     pub upload: Option<Upload>,
+    /// What looks at its pictures.
+    pub detectors: Vec<Detector>,
+    /// Where its events go.
+    pub publishers: Publishers,
+    /// A second, smaller stream that detectors and live view use instead.
+    pub sub_stream: Option<Source>,
     /// What can be switched while it runs.
     pub switches: Switches,
 }
@@ -210,7 +233,7 @@ pub fn parse(text: &str) -> Result<Config, ConfigError> {
 
 /// A config with one test pattern camera and no upload, for `edgecam demo`.
 pub fn demo(state_dir: PathBuf) -> Result<Config, ConfigError> {
-    let text = "cameras:\n  - name: demo\n    test_pattern: {width: 1280, height: 720, bitrate: 1500000}\n    archive: {max_size: 1 GiB}\n";
+    let text = "cameras:\n  - name: demo\n    test_pattern: {width: 1280, height: 720, bitrate: 1500000}\n    archive: {max_size: 1 GiB}\n    detectors: [{type: object, model: demo, fps_limit: 5}]\n";
     Ok(Config { state_dir: state_dir.clone(), ..parse(text)? }.moved(&state_dir))
 }
 

@@ -13,8 +13,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::check::{self, Result, seconds, span, wrong};
+use super::check::{self, General, Result, seconds, span, wrong};
+use super::detectors::WrittenDetector;
 use super::nvr::{WrittenNuuo, WrittenOnvif};
+use super::publishers::WrittenPublishers;
 use super::source::{NuuoCamera, NuuoDialect, OnvifProfile, Source};
 use super::value::{Size, Span};
 use super::{Camera, Config, Switches, identity, written};
@@ -76,6 +78,12 @@ pub(crate) struct WrittenTemplate {
     pub(crate) archive: written::Archive,
     /// Upload to Kinesis Video Streams; `stream` must hold `{camera}`. Default: none.
     pub(crate) upload: Option<written::Upload>,
+    /// What looks at their pictures. Default: nothing.
+    pub(crate) detectors: Vec<WrittenDetector>,
+    /// Pictures a second that detectors look at which do not say it themselves. Default: 1.
+    pub(crate) fps_limit: Option<f64>,
+    /// Where their events go, as far as that is different from the agent's `publishers`.
+    pub(crate) publishers: Option<WrittenPublishers>,
 }
 
 /// A recorder that lists its channels.
@@ -161,9 +169,10 @@ pub(super) enum Checked {
     Nvr(Box<Nvr>),
 }
 
-pub(super) fn nvr(written: WrittenNvr, thing: &str, state_dir: &Path) -> Result<Checked> {
+pub(super) fn nvr(written: WrittenNvr, general: &General<'_>) -> Result<Checked> {
+    let (thing, state_dir) = (general.thing, general.state_dir);
     let key = format!("nvrs.{}", written.name);
-    let WrittenTemplate { ring, ring_most, archive, upload } = written.camera;
+    let WrittenTemplate { ring, ring_most, archive, upload, detectors, fps_limit, publishers } = written.camera;
     if written.name.len() > NAME / 2 {
         return wrong(&key, format_args!("the name has more than {} characters", NAME / 2));
     }
@@ -206,9 +215,12 @@ pub(super) fn nvr(written: WrittenNvr, thing: &str, state_dir: &Path) -> Result<
         ring_most,
         archive,
         upload,
+        detectors,
+        fps_limit,
+        publishers,
         ..written::Camera::default()
     };
-    let template = check::camera(camera, thing, state_dir)?;
+    let template = check::camera(camera, general)?;
     if let Source::Nuuo(nuuo) = &template.source
         && nuuo.camera != NuuoCamera::default()
     {

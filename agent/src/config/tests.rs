@@ -84,3 +84,43 @@ fn the_schema_documents_every_key() {
     undocumented(&schema(), "config", &mut missing);
     assert_eq!(missing, Vec::<String>::new());
 }
+
+#[test]
+fn detectors_and_publishers() {
+    let camera = |keys: &str| format!("cameras:\n  - name: door\n    test_pattern: {{}}\n{keys}");
+    let one = |more: &str| camera(&format!("    detectors: [{{type: person, model: m.onnx{more}}}]\n"));
+    let config = parse(&one("")).expect("valid");
+    let detector = &config.cameras[0].detectors[0];
+    assert_eq!((detector.name.as_str(), detector.threshold, detector.fps_limit), ("person", 0.5, 1.0));
+    assert_eq!(detector.classes, ["person"]);
+    let config = parse(&format!("{}    fps_limit: 5\n", one(""))).expect("valid");
+    assert!((config.cameras[0].detectors[0].fps_limit - 5.0).abs() < 1e-9);
+    let general = "publishers: {kinesis_stream_name: all, s3_bucket: b}\n";
+    let config = parse(&format!("{general}{}    publishers: {{kinesis_stream_name: own}}\n", one(""))).expect("valid");
+    let shown: Vec<String> = config.cameras[0].publishers.destinations.iter().map(|to| to.shown()).collect();
+    assert_eq!(shown, ["the Kinesis stream own", "the bucket b"]);
+    let check = |text: &str, parts: &[&str]| {
+        let message = error(text);
+        for part in parts {
+            assert!(message.contains(part), "`{part}` in: {message}");
+        }
+    };
+    check(&camera("    detectors: [{type: dragon, model: m.onnx}]\n"), &["cameras.door.detectors", "dragon", "weapon"]);
+    check(&one(", confidence_threshold: 2"), &["cameras.door.detectors.person.confidence_threshold", "0 to 1"]);
+    check(&one(", fps_limit: 100"), &["fps_limit", "30"]);
+    check(&one(", recogniser: {model: r.onnx}"), &["only alpr"]);
+    check(&camera("    detectors: [{type: alpr, model: m.onnx}]\n"), &["recogniser"]);
+    let zone = |points: &str| one(&format!(", roi: [{{name: gate, points: {points}}}]"));
+    check(&zone("[[0, 0], [1, 1], [1, 0], [0, 1]]"), &["cameras.door.detectors.person.roi", "gate", "crosses itself"]);
+    check(&zone("[[0, 0], [1, 1]]"), &["gate", "2 points"]);
+    check(&one(", events: {min_frames: 0}"), &["events.min_frames", "1 to 100"]);
+    let two = "[{type: person, model: a}, {type: person, model: b}]";
+    check(&camera(&format!("    detectors: {two}\n")), &["detectors.person", "name"]);
+    let publishers = |text: &str| format!("{}    publishers: {{{text}}}\n", one(""));
+    check(&publishers("mqtt: true"), &["publishers.mqtt", "no broker"]);
+    check(&publishers("webhook: {url: 'http://example.com/x'}"), &["publishers.webhook.url", "https"]);
+    check(&publishers("dataset: {}"), &["publishers.dataset", "every"]);
+    check(&publishers("dataset: {unsure: [0.9, 0.1]}"), &["unsure", "lower first"]);
+    check(&publishers("kinesis_stream_name: 'a b'"), &["kinesis_stream_name", "`a b`"]);
+    check("inference: {cpu_percent: 0}\n", &["inference.cpu_percent"]);
+}

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::value::{Size, Span};
-use super::{honeycomb, iot, mqtt, nvr, nvrs};
+use super::{detectors, honeycomb, iot, mqtt, nvr, nvrs, publishers};
 use crate::control::command::Name;
 
 /// The agent's config file (YAML; JSON is YAML too).
@@ -34,6 +34,20 @@ pub(crate) struct Config {
     pub(crate) cameras: Vec<Camera>,
     /// Recorders whose channels become cameras, each with a name of its own.
     pub(crate) nvrs: Vec<nvrs::WrittenNvr>,
+    /// What looking at pictures may cost.
+    pub(crate) inference: Inference,
+    /// Where events of all cameras go that do not say it themselves.
+    pub(crate) publishers: publishers::WrittenPublishers,
+}
+
+/// What looking at pictures may cost.
+#[derive(Deserialize, JsonSchema, Debug, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Inference {
+    /// Threads that decode and look. Default: one for each core but one.
+    pub(crate) threads: Option<usize>,
+    /// Most of their time that they may use, in percent, 1 to 100. Default: 100.
+    pub(crate) cpu_percent: Option<u8>,
 }
 
 /// Where and how to reach AWS. Credentials come from AWS IoT's credentials provider, if it is configured, or else from
@@ -64,6 +78,8 @@ pub(crate) struct Http {
     pub(crate) listen: Option<String>,
     /// File that holds a token; requests must then send `Authorization: Bearer <token>`.
     pub(crate) token_file: Option<PathBuf>,
+    /// Give metrics of inference under kvs-infer's names (`kvs_infer_…`) too. Default: false.
+    pub(crate) kvs_infer_metrics: bool,
 }
 
 /// What commands may do, by where they come from. Each is a list of live, stop, upload, record, snapshot, clip, encoder,
@@ -131,6 +147,15 @@ pub(crate) struct Camera {
     pub(crate) archive: Archive,
     /// Upload to Kinesis Video Streams. Default: none.
     pub(crate) upload: Option<Upload>,
+    /// What looks at its pictures. Default: nothing.
+    #[serde(default)]
+    pub(crate) detectors: Vec<detectors::WrittenDetector>,
+    /// Pictures a second that detectors look at which do not say it themselves. Default: 1.
+    pub(crate) fps_limit: Option<f64>,
+    /// Where its events go, as far as that is different from the agent's `publishers`.
+    pub(crate) publishers: Option<publishers::WrittenPublishers>,
+    /// Source of a second, smaller stream of the same camera: detectors look at it, and live view shows it.
+    pub(crate) sub_stream: Option<Rtsp>,
 }
 
 fn yes() -> bool {

@@ -1,13 +1,17 @@
 //! A range of the past as one MP4 file: cut at IDRs, nothing encoded anew.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use edgecam_media::Timestamp;
 use serde_json::json;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::live::has_footage;
 use super::reply::{Ending, failed, rejected};
+use crate::event::outlet;
 use crate::footage::archive::export;
 use crate::host::wall_clock;
 use crate::topology::CameraHandle;
@@ -24,6 +28,31 @@ const KEPT_BYTES: u64 = 2 << 30;
 /// Where the clips of a camera are.
 pub fn directory(state_dir: &Path, camera: &str) -> PathBuf {
     state_dir.join("clips").join(camera)
+}
+
+/// Cuts the clips of a camera's events, each when its time has passed, until `cancel` is called.
+pub(crate) async fn run(
+    camera: CameraHandle,
+    clips: Arc<Mutex<mpsc::Receiver<outlet::Clip>>>,
+    state_dir: PathBuf,
+    cancel: CancellationToken,
+) {
+    let mut clips = clips.lock().await;
+    loop {
+        let next = async {
+            let clip = clips.recv().await?;
+            tokio::time::sleep(clip.end.since(wall_clock()).to_duration()).await;
+            Some(clip)
+        };
+        let clip = tokio::select! {
+            () = cancel.cancelled() => return,
+            clip = next => clip,
+        };
+        let Some(outlet::Clip { start, end }) = clip else { return };
+        if let Err((_, error)) = cut(&camera, Period { start, end }, &state_dir).await {
+            tracing::warn!(camera_name = camera.config.name, error, "the clip of an event could not be cut");
+        }
+    }
 }
 
 /// Cuts a clip; the reply says where it is.

@@ -16,6 +16,7 @@ use super::reply::{Outcome, Reply};
 use super::report::{Reporter, goodbye, last_will};
 use super::topics::{Asked, Switch, Topics, on_or_off};
 use crate::config::{self, Mqtt};
+use crate::event::outlet::Give;
 use crate::host::wall_clock;
 use crate::telemetry::report;
 
@@ -83,6 +84,9 @@ impl MqttLink {
             platform.greet();
             (platform, Reports::new(self.client.link(), &self.settings.connection.client_id))
         });
+        if let Some(agent) = self.control.agent().read().await.as_ref() {
+            agent.broker().connect(Some(self.give_events()));
+        }
         let mut inbox = self.inbox.lock().await;
         let mut reporter = Reporter::default();
         let mut tick = tokio::time::interval(LOOK);
@@ -247,6 +251,17 @@ impl MqttLink {
         tracing::warn!(camera_name = reply.camera, reason = reply.reason, "a command is refused");
         self.control.count_rejected();
         self.publish_reply(&reply);
+    }
+
+    /// What a camera sees goes out as reports do.
+    fn give_events(&self) -> Give {
+        let (client, topics) = (self.client.clone(), self.topics.clone());
+        Arc::new(move |camera, payload| {
+            let message = Message { topic: topics.event(camera), payload, retain: false, kind: Kind::Report };
+            if let Err(refused) = client.publish(message) {
+                tracing::warn!(%refused, "an event cannot be published");
+            }
+        })
     }
 
     fn publish_reply(&self, reply: &Reply) {

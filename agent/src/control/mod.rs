@@ -1,6 +1,6 @@
 //! Commands and reports: what a fleet's operator says to the agent, and what it answers.
 
-mod clip;
+pub(crate) mod clip;
 pub mod command;
 pub mod commanded;
 mod config;

@@ -95,6 +95,11 @@ impl Topics {
         }
     }
 
+    /// Where what a camera sees is told.
+    pub(super) fn event(&self, camera: &str) -> String {
+        format!("{}/{camera}/event", self.prefix)
+    }
+
     pub(super) fn state(&self, camera: &str, switch: Switch) -> String {
         format!("{}/{camera}/{}/state", self.prefix, switch.text())
     }

@@ -76,7 +76,8 @@ pub async fn play(shared: &web::Shared, camera: &str, play: &Play) -> Result<Pla
     let Some(limits) = agent.config().honeycomb.as_ref().map(|honeycomb| &honeycomb.live) else {
         return rejected("nothing may be sent to anywhere: set honeycomb.allow in the config");
     };
-    let codec = handle.footage.status().parameter_sets.map_or(Codec::H264, |sets| sets.codec());
+    let codec =
+        handle.second().unwrap_or(&handle.footage).status().parameter_sets.map_or(Codec::H264, |sets| sets.codec());
     if codec != Codec::H264 {
         let codec = codec.name();
         return rejected(format!(
@@ -121,11 +122,13 @@ fn source(camera: &CameraHandle, least: u32) -> RtpSource {
     let limited = Control { bitrate_limit: Some(least), ..camera.config.switches.encoder };
     let encoder = camera.encoder.clone();
     let wish: BitrateWish = Arc::new(move |limit| encoder.send_modify(|encoder| encoder.bitrate_limit = limit));
+    let second = camera.second();
+    let is_first = second.is_none();
     RtpSource {
         camera: camera.config.name.clone(),
-        footage: camera.footage.clone(),
-        force_idr: camera.makes_idrs().then(|| camera.force_idr.clone()),
-        bitrate: source.accepts(limited).is_ok().then_some(wish),
+        footage: second.unwrap_or(&camera.footage).clone(),
+        force_idr: (is_first && camera.makes_idrs()).then(|| camera.force_idr.clone()),
+        bitrate: (is_first && source.accepts(limited).is_ok()).then_some(wish),
     }
 }
 

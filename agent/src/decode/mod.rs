@@ -26,7 +26,16 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder that waits for an IDR.
     pub fn new() -> Result<Self, DecodeError> {
-        let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
+        Self::with(Flush::NoFlush)
+    }
+
+    /// One that shows each picture at once, where the stream's pictures are in the order they are shown in.
+    pub fn at_once() -> Result<Self, DecodeError> {
+        Self::with(Flush::Flush)
+    }
+
+    fn with(flush: Flush) -> Result<Self, DecodeError> {
+        let config = DecoderConfig::new().flush_after_decode(flush);
         let inner = openh264::decoder::Decoder::with_api_config(OpenH264API::from_source(), config).map_err(refused)?;
         Ok(Self { inner, annex_b: Vec::new() })
     }

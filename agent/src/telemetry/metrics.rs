@@ -89,7 +89,8 @@ const ACKS: &[(&str, Value)] = &[
 ];
 
 /// All metrics of the agent.
-pub fn render(report: &AgentReport) -> String {
+/// With `kvs_infer` those of inference under that program's names, too.
+pub fn render(report: &AgentReport, kvs_infer: bool) -> String {
     let mut out = String::new();
     let mut line = |text: std::fmt::Arguments<'_>| {
         // Writing to a string cannot fail.
@@ -169,6 +170,7 @@ pub fn render(report: &AgentReport) -> String {
             }
         }
     }
+    super::looks::metrics(report, kvs_infer, &mut out);
     out
 }
 

@@ -4,6 +4,7 @@ use edgecam_kvs::Stats;
 use edgecam_media::Timestamp;
 use serde::Serialize;
 
+use super::looks::{LooksReport, PublisherReport};
 use crate::capture::Particulars;
 use crate::capture::nvr::NvrCell;
 use crate::config;
@@ -40,6 +41,9 @@ pub struct AgentReport {
     /// Recorders that list their channels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nvrs: Vec<NvrReport>,
+    /// Where events go, besides the broker.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub publishers: Vec<PublisherReport>,
     /// The MQTT connection, where there is one to tell of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mqtt: Option<MqttReport>,
@@ -185,6 +189,9 @@ pub struct StreamReport {
     /// What has been asked of its encoder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoder: Option<serde_json::Value>,
+    /// What looks at its pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inference: Option<LooksReport>,
 }
 
 /// A device, what was asked of it and what it gives.
@@ -315,12 +322,16 @@ pub fn agent(agent: &Agent, now: Timestamp) -> AgentReport {
     let is_well = |stream: &StreamReport| {
         let archive = stream.archive.as_ref().is_none_or(|archive| archive.recorder_status == "SUCCESS");
         let upload = stream.upload.as_ref().is_none_or(|upload| upload.uploader_status == "SUCCESS");
-        matches!(stream.state, "streaming" | "ended" | "disabled") && archive && upload
+        let fails = |looks: &LooksReport| looks.error.is_some() || looks.detectors.iter().any(|d| d.state == "failing");
+        let looks = !stream.inference.as_ref().is_some_and(fails);
+        matches!(stream.state, "streaming" | "ended" | "disabled") && archive && upload && looks
     };
     let nvrs = nvrs(agent);
     let are_listed = nvrs.iter().all(|nvr| nvr.error.is_none());
+    let publishers: Vec<PublisherReport> = agent.publishers().iter().map(super::looks::publisher).collect();
+    let do_arrive = publishers.iter().all(|publisher| publisher.error.is_none());
     AgentReport {
-        status: if are_listed && streams.iter().all(is_well) { "healthy" } else { "degraded" },
+        status: if are_listed && do_arrive && streams.iter().all(is_well) { "healthy" } else { "degraded" },
         timestamp: now.to_string(),
         version: env!("CARGO_PKG_VERSION"),
         thing: agent.config().thing.clone(),
@@ -330,6 +341,7 @@ pub fn agent(agent: &Agent, now: Timestamp) -> AgentReport {
         active_streams: streams.iter().filter(|stream| stream.state == "streaming").count(),
         streams,
         nvrs,
+        publishers,
         mqtt: None,
         commands: None,
     }
@@ -356,6 +368,7 @@ pub fn disabled(camera: &config::Camera) -> StreamReport {
         archive: None,
         upload: None,
         encoder: None,
+        inference: None,
     }
 }
 
@@ -417,6 +430,7 @@ pub fn stream(camera: &CameraHandle) -> StreamReport {
         encoder: Some(camera.config.switches.encoder)
             .filter(|control| *control != Control::default())
             .and_then(|control| serde_json::to_value(control).ok()),
+        inference: super::looks::looks(camera),
     }
 }
 

@@ -153,3 +153,10 @@ fn record(camera: &config::Camera, settings: &config::Archive, footage: &Footage
     };
     disk.add(recorder::Recorder::new(recorder_settings, footage, opened.archive.index));
 }
+
+/// A log of a few seconds for a second stream.
+pub(super) fn in_ram() -> Footage {
+    const SUB_STREAM: usize = 4 << 20;
+    let bounds = Bounds { keep: SUB_STREAM, most: SUB_STREAM };
+    Footage::new(bounds, 0, Duration::ZERO, Storage::None, None)
+}

@@ -25,6 +25,8 @@ const FAILURES_BEFORE_REFRESH: u64 = 3;
 /// What is left to do when a job ends gets this much time.
 pub(super) const DRAIN: Duration = Duration::from_millis(4_000);
 
+/// A fragment lasts about so long, when it is asked what went on in it.
+const TAGGED: Ticks = Ticks::from_seconds(1);
 /// Live footage that lags by less than a few GOPs has caught up.
 const CAUGHT_UP: Ticks = Ticks::from_seconds(3);
 
@@ -221,6 +223,9 @@ impl<'a> Driver<'a> {
                 }
                 if !self.is_history {
                     self.upload.status.sent(unit.pts);
+                }
+                if unit.is_idr {
+                    self.delivery.tag_next(self.upload.tags.of(unit.pts, TAGGED));
                 }
                 self.delivery.unit(unit, sets, next, now);
             }

@@ -17,6 +17,7 @@ use super::job::{Demand, Job};
 use super::status::{UploadState, UploadStatus};
 use super::{ControlPlane, Network};
 use crate::config::{Aws, UploadMode, UploadOrder};
+use crate::event::tags::EventTags;
 use crate::footage::Footage;
 use crate::footage::bookmark::Bookmark;
 use crate::host::wall_clock;
@@ -50,6 +51,8 @@ pub struct Upload {
     pub demand: watch::Sender<Demand>,
     /// Counts requests for an IDR.
     pub force_idr: watch::Sender<u64>,
+    /// What went on while the footage was taken.
+    pub tags: EventTags,
     /// What it is doing.
     pub status: StatusCell,
 }

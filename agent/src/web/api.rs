@@ -53,6 +53,7 @@ pub(super) async fn health(State(control): State<Control>) -> Response {
         "active_streams": report.active_streams,
         "streams": report.streams.len(),
         "nvrs": report.nvrs,
+        "publishers": report.publishers,
         "mqtt": report.mqtt,
         "live_streams": live.as_ref().map(|live| live.active_streams),
         "total_viewers": live.as_ref().map(|live| live.total_viewers),
@@ -96,12 +97,16 @@ pub(super) async fn stream(State(control): State<Control>, Path(name): Path<Stri
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(control): State<Control>) -> Response {
-    let text = report(&control).await.map(|report| prometheus::render(&report)).unwrap_or_default();
+    let agent = control.agent().read().await;
+    let kvs_infer = agent.as_ref().and_then(|agent| agent.config().http.as_ref()).is_some_and(|http| http.kvs_infer);
+    drop(agent);
+    let text = report(&control).await.map(|report| prometheus::render(&report, kvs_infer)).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 /// `GET /`: the status page.
 pub(super) async fn page() -> impl IntoResponse {
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'";
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+                  img-src 'self' blob:";
     ([(header::CONTENT_SECURITY_POLICY, policy)], Html(include_str!("page.html")))
 }

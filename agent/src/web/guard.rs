@@ -22,7 +22,7 @@ impl Guard {
         Self { token: settings.token.clone().map(Arc::new) }
     }
 
-    fn verdict(&self, method: &Method, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
+    fn verdict(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
         if let Some(token) = &self.token {
             let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
             let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
@@ -40,7 +40,9 @@ impl Guard {
         }
         let is_json =
             headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
-        if method == Method::POST && !is_json {
+        // A picture that somebody sends changes nothing, whoever makes a browser send it.
+        let may_change = method == Method::POST && path != "/predict";
+        if may_change && !is_json {
             return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json\n"));
         }
         Ok(())
@@ -48,7 +50,7 @@ impl Guard {
 }
 
 pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    match guard.verdict(request.method(), request.headers()) {
+    match guard.verdict(request.method(), request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err((status, text)) => (status, text).into_response(),
     }
@@ -71,7 +73,7 @@ mod tests {
             for (name, value) in headers {
                 map.insert(*name, value.parse().expect("a header"));
             }
-            guard.verdict(&method, &map).err().map(|(status, _)| status.as_u16())
+            guard.verdict(&method, "/x", &map).err().map(|(status, _)| status.as_u16())
         };
         assert_eq!(check(None, Method::GET, &[("host", "127.0.0.1:8080")]), None);
         assert_eq!(check(None, Method::GET, &[("host", "[::1]:8080")]), None);

@@ -4,11 +4,13 @@
 mod api;
 mod commands;
 mod guard;
+mod looks;
 mod view;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::RwLock;
@@ -17,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Http;
 use crate::control::Control;
 use crate::topology::Agent;
+
+/// Bytes of a picture that somebody sends.
+const PICTURE: usize = 20 << 20;
 
 /// The agent, as the server sees it.
 pub type Shared = Arc<RwLock<Option<Agent>>>;
@@ -60,6 +65,9 @@ fn router(settings: &Http, control: Control) -> Router {
         .route("/streams/{camera}/live", post(commands::live))
         .route("/streams/{camera}/upload", post(commands::upload))
         .route("/streams/{camera}/snapshot.jpg", get(commands::snapshot))
+        .route("/streams/{camera}/seen.jpg", get(looks::seen))
+        .route("/stream", get(looks::listen))
+        .route("/predict", post(looks::predict).layer(DefaultBodyLimit::max(PICTURE)))
         .route("/clips/{camera}/{file}", get(commands::clip))
         .route("/commands/{command}", post(commands::agent))
         .route("/streams/{camera}/commands/{command}", post(commands::camera))

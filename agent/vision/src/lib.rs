@@ -6,6 +6,7 @@
 //!
 //! The order of work: [`Model::load`] once, [`Model::runner`] once a thread, [`Runner::run`] once a picture.
 
+mod builtin;
 mod decode;
 mod describe;
 mod error;

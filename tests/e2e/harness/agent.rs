@@ -75,6 +75,14 @@ impl Agent {
         Self { child, log: log.to_owned(), port }
     }
 
+    /// Starts `edgecam demo`.
+    pub(crate) fn demo(arguments: &[&str], port: u16, log: &Path) -> Self {
+        let out = File::options().create(true).append(true).open(log).expect("a log file");
+        let mut command = program(&[]);
+        command.arg("demo").args(arguments).stdout(out.try_clone().expect("a descriptor")).stderr(out);
+        Self { child: command.spawn().expect("the agent starts"), log: log.to_owned(), port }
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

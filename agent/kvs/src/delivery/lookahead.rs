@@ -146,7 +146,7 @@ mod tests {
                 data: Bytes::from_static(&[1]),
                 parameter_sets: None,
             };
-            ahead.push(Unit { from, next, unit, sets: sets.clone(), has_audio: false }, now);
+            ahead.push(Unit { from, next, unit, sets: sets.clone(), has_audio: false, tags: Vec::new() }, now);
             from = next;
             placed.extend(std::iter::from_fn(|| ahead.pop(now)));
         }
