@@ -9,6 +9,12 @@ use tract_onnx::prelude::Framework;
 
 use crate::ModelError;
 
+/// ONNX TensorProto.DataType INT64.
+const INT64: i32 = 7;
+/// Of a kernel, a stride, a bar.
+const MOST_SIZE: i64 = 1 << 16;
+/// Of a tensor that is made, not read: 1 GB of float32.
+pub(crate) const MOST_VALUES: u128 = 1 << 28;
 /// ONNX TensorProto.DataLocation EXTERNAL.
 const EXTERNAL: i32 = 1;
 
@@ -50,8 +56,42 @@ fn refuse(graph: &GraphProto) -> Result<(), ModelError> {
             "export it without (nms=False, or leave nms out): the agent does that part itself",
         );
     }
-    for tensor in &graph.initializer {
+    let constants =
+        graph.node.iter().flat_map(|node| node.attribute.iter().filter_map(|attribute| attribute.t.as_ref()));
+    for tensor in graph.initializer.iter().chain(constants) {
         check_tensor(tensor)?;
+    }
+    check_sizes(graph)
+}
+
+/// Sizes that are written in the file and that the library would take memory for before anything else is looked at.
+fn check_sizes(graph: &GraphProto) -> Result<(), ModelError> {
+    let makers = Makers::new(graph);
+    let damaged = |node: &NodeProto| {
+        Err(ModelError::NotOnnx(format!(
+            "the operator {} {} has sizes that no model has",
+            node.op_type,
+            short(&node.name)
+        )))
+    };
+    for node in &graph.node {
+        let kernel = ["Conv", "Pool", "Pad", "LSTM", "GRU"].iter().any(|kind| node.op_type.contains(kind));
+        let sizes = node.attribute.iter().flat_map(|attribute| attribute.ints.iter().chain([&attribute.i]));
+        if kernel && sizes.into_iter().any(|size| !(-MOST_SIZE..=MOST_SIZE).contains(size)) {
+            return damaged(node);
+        }
+        if matches!(
+            node.op_type.as_str(),
+            "ConstantOfShape" | "Expand" | "Tile" | "Range" | "Pad" | "Resize" | "OneHot"
+        ) {
+            for tensor in node.input.iter().filter_map(|name| makers.constant(name)) {
+                let sizes = integers(tensor).into_iter().filter(|size| *size != 0);
+                let product = sizes.map(|size| u128::from(size.unsigned_abs())).fold(1, u128::saturating_mul);
+                if tensor.data_type == INT64 && product > MOST_VALUES {
+                    return damaged(node);
+                }
+            }
+        }
     }
     Ok(())
 }
@@ -147,6 +187,15 @@ pub(crate) fn floats(tensor: &TensorProto) -> Vec<f32> {
     }
 }
 
+/// The int64 values of a constant.
+fn integers(tensor: &TensorProto) -> Vec<i64> {
+    if tensor.int64_data.is_empty() {
+        tensor.raw_data.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
+    } else {
+        tensor.int64_data.clone()
+    }
+}
+
 /// Makes the graph answer `names` instead of what it answers, and drops the nodes that are then of no use.
 pub(crate) fn cut(model: &mut ModelProto, names: &[String]) {
     let Some(graph) = &mut model.graph else { return };
@@ -167,4 +216,67 @@ pub(crate) fn cut(model: &mut ModelProto, names: &[String]) {
     graph.node.retain(|_| needed.next().unwrap_or(false));
     graph.output =
         names.iter().map(|name| ValueInfoProto { name: name.clone(), ..ValueInfoProto::default() }).collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::pb::AttributeProto;
+
+    use super::*;
+
+    fn node(op_type: &str, input: &[&str]) -> NodeProto {
+        let input = input.iter().map(ToString::to_string).collect();
+        NodeProto { op_type: op_type.to_owned(), input, output: vec!["out".to_owned()], ..NodeProto::default() }
+    }
+
+    fn tensor(dims: &[i64], values: &[i64]) -> TensorProto {
+        TensorProto {
+            name: "sizes".to_owned(),
+            dims: dims.to_vec(),
+            data_type: INT64,
+            int64_data: values.to_vec(),
+            ..TensorProto::default()
+        }
+    }
+
+    #[test]
+    fn sizes_that_would_take_all_memory_are_refused() {
+        let check = |node: NodeProto, constant: Option<TensorProto>, is_good: bool| {
+            let shown = format!("{node:?} {constant:?}");
+            let graph =
+                GraphProto { node: vec![node], initializer: constant.into_iter().collect(), ..GraphProto::default() };
+            assert_eq!(refuse(&graph).is_ok(), is_good, "{shown}");
+        };
+        check(node("ConstantOfShape", &["sizes"]), Some(tensor(&[2], &[10, 10])), true);
+        check(node("ConstantOfShape", &["sizes"]), Some(tensor(&[2], &[1 << 30, 10])), false);
+        check(node("Expand", &["x", "sizes"]), Some(tensor(&[3], &[i64::MAX, i64::MAX, i64::MIN])), false);
+        check(node("Reshape", &["x", "sizes"]), Some(tensor(&[2], &[1, -1])), true);
+        // What a tensor says it is, and what it has.
+        check(node("Add", &["x", "sizes"]), Some(tensor(&[1 << 40], &[1])), false);
+        check(node("Add", &["x", "sizes"]), Some(tensor(&[i64::MAX, i64::MAX], &[1])), false);
+        check(node("Add", &["x", "sizes"]), Some(tensor(&[-1], &[1])), false);
+        let attribute =
+            |name: &str, ints: Vec<i64>| AttributeProto { name: name.to_owned(), ints, ..AttributeProto::default() };
+        let conv = |pads: Vec<i64>| NodeProto { attribute: vec![attribute("pads", pads)], ..node("Conv", &["x"]) };
+        check(conv(vec![1, 1, 1, 1]), None, true);
+        check(conv(vec![1, 1, 1 << 40, 1]), None, false);
+    }
+
+    #[test]
+    fn what_is_no_model() {
+        for (bytes, expected) in [
+            (&b""[..], "it is empty"),
+            (b"<html>not found</html>", "not an ONNX model"),
+            (&[0xff; 1000], "not an ONNX model"),
+            (&[0; 10], "not an ONNX model"),
+            // A model with nothing but a version of its format.
+            (&[8, 7], "it has no graph"),
+            (&[8, 7, 0x3a, 0], "no nodes"),
+        ] {
+            let error = read(bytes).expect_err("refused").to_string();
+            assert!(error.contains(expected), "{bytes:x?}: {error}");
+        }
+        let name = short(&format!("a\nb{}", "x".repeat(100)));
+        assert_eq!(name.chars().count(), 62, "{name}");
+    }
 }

@@ -29,9 +29,16 @@ const ARITHMETIC: &[&str] = &[
     "Squeeze",
     "Constant",
     "Cast",
+    "Range",
+    "Expand",
+    "ConstantOfShape",
+    "Where",
+    "Equal",
+    "Pow",
+    "Ceil",
 ];
 /// Of a path that is longer nothing is known.
-const LONGEST_PATH: usize = 60;
+const LONGEST_PATH: usize = 200;
 
 /// Where to cut.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -136,6 +143,10 @@ fn walk<'a, T: PartialEq>(
             return None;
         }
         path.push(node);
+        // A size says nothing of a value; it would lead into the body of the network.
+        if node.op_type == "Shape" {
+            continue;
+        }
         open.extend(node.input.iter().filter_map(|name| makers.of(name)));
     }
     Some((path, found?))

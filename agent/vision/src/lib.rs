@@ -8,6 +8,7 @@
 
 mod builtin;
 mod decode;
+mod depthwise;
 mod describe;
 mod error;
 pub mod gate;
@@ -28,4 +29,4 @@ pub use error::{ModelError, PictureError, RunError};
 pub use model::Model;
 pub use picture::{Planes, Rect, Region};
 pub use prepare::{Input, Prepare};
-pub use runner::{Class, Detection, Output, Runner, Text};
+pub use runner::{Class, Detection, Operator, Output, Runner, Text};

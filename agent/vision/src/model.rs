@@ -4,13 +4,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tract_onnx::pb::{GraphProto, ModelProto};
-use tract_onnx::prelude::{DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, TypedRunnableModel};
+use tract_onnx::prelude::{
+    DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, TypedModel, TypedRunnableModel,
+};
 
 use crate::graph::{Dimension, short};
 use crate::layout::{Clues, Read};
 use crate::prepare::{Input, MOST_INPUT_SIDE};
 use crate::runner::one_line;
-use crate::{Colours, Description, Fit, Layout, ModelError, Planes, Runner, Task, graph, head, labels, layout};
+use crate::{
+    Colours, Description, Fit, Layout, ModelError, Planes, Runner, Task, depthwise, graph, head, labels, layout,
+};
 
 /// Pixels of an input side where neither file nor description says it.
 const DETECTOR_SIDE: u32 = 640;
@@ -286,7 +290,18 @@ fn prepare(proto: &ModelProto, said: &Said) -> Result<(Arc<TypedRunnableModel>, 
     let fact =
         InferenceFact::dt_shape(DatumType::F32, shape(said.is_interleaved, said.channels, said.width, said.height));
     let model = model.with_input_fact(0, fact).map_err(refused)?;
+    let mut model = model.into_typed().and_then(TypedModel::into_decluttered).map_err(refused)?;
+    depthwise::replace(&mut model).map_err(refused)?;
     let model = model.into_optimized().map_err(refused)?;
+    let facts =
+        model.nodes().iter().flat_map(|node| &node.outputs).filter_map(|outlet| outlet.fact.shape.as_concrete());
+    let largest = facts.map(|shape| shape.iter().map(|size| *size as u128).product()).max().unwrap_or(0);
+    if largest > graph::MOST_VALUES {
+        return Err(ModelError::Unsupported {
+            what: format!("a model that makes {largest} values at once"),
+            instead: format!("at most {} can be", graph::MOST_VALUES),
+        });
+    }
     let answers = proto.graph.iter().flat_map(|graph| &graph.output).enumerate().map(|(index, output)| {
         let fact = model.output_fact(index).map_err(refused)?;
         let shape = fact.shape.as_concrete().map(<[usize]>::to_vec);

@@ -1,8 +1,10 @@
 //! A model at work in one thread: a picture in, what it sees out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tract_onnx::prelude::{IntoTValue, Tensor, TypedSimpleState, tvec};
+use tract_onnx::prelude::{IntoTValue, TValue, TVec, Tensor, TypedSimpleState, tvec};
+use tract_onnx::tract_core::plan;
 
 use crate::decode::{self, Reading};
 use crate::model::Loaded;
@@ -51,6 +53,17 @@ pub enum Output {
     Text(Text),
 }
 
+/// What one kind of the graph's operators costs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Operator {
+    /// The library's name for it, after its optimisations.
+    pub name: String,
+    /// How many the graph has.
+    pub count: usize,
+    /// What all of them take for one picture.
+    pub time: Duration,
+}
+
 /// Runs a model; one for each thread that does. Keeps its memory from picture to picture.
 pub struct Runner {
     model: Arc<Loaded>,
@@ -95,12 +108,45 @@ impl Runner {
         Ok(decode::output(&reading))
     }
 
+    /// Makes a picture into the model's input and runs nothing: for who wants to measure that alone.
+    pub fn prepare(&mut self, planes: &Planes<'_>, region: Option<Region>) -> Result<(), RunError> {
+        self.fill(planes, region).map(|_| ())
+    }
+
     /// The numbers the model would be given, for who wants to compare or measure: see [`crate::Input`].
     pub fn prepared(&mut self, planes: &Planes<'_>, region: Option<Region>) -> Result<Vec<f32>, RunError> {
         self.fill(planes, region)?;
         let tensor = self.input.as_ref().ok_or_else(|| RunError::Failed("no input".to_owned()))?;
         let view = tensor.try_as_plain_ram().and_then(|view| Ok(view.as_slice::<f32>()?.to_vec()));
         view.map_err(|error| RunError::Failed(one_line(&error)))
+    }
+
+    /// Runs the graph once and says what each kind of its operators took on `clock`, the dearest first.
+    pub fn profile(
+        &mut self,
+        planes: &Planes<'_>,
+        clock: &mut dyn FnMut() -> Duration,
+    ) -> Result<Vec<Operator>, RunError> {
+        self.fill(planes, None)?;
+        let input = self.input.clone().ok_or_else(|| RunError::Failed("no input".to_owned()))?;
+        let mut operators: Vec<Operator> = Vec::new();
+        let run = self.state.run_plan_with_eval(tvec!(input.into_tvalue()), |context, state, node, inputs| {
+            let began = clock();
+            let outputs = plan::eval(context, state, node, inputs);
+            let time = clock().saturating_sub(began);
+            let name = node.op().name();
+            match operators.iter_mut().find(|operator| operator.name == name) {
+                Some(operator) => {
+                    operator.count += 1;
+                    operator.time += time;
+                }
+                None => operators.push(Operator { name: name.into_owned(), count: 1, time }),
+            }
+            outputs
+        });
+        run.map_err(|error| RunError::Failed(one_line(&error)))?;
+        operators.sort_by_key(|operator| std::cmp::Reverse(operator.time));
+        Ok(operators)
     }
 
     /// Brings a picture into the model's form, and no more.
@@ -125,7 +171,7 @@ impl Runner {
     }
 
     /// Runs the graph on what was filled in.
-    pub(crate) fn infer(&mut self) -> Result<tract_onnx::prelude::TVec<tract_onnx::prelude::TValue>, RunError> {
+    pub(crate) fn infer(&mut self) -> Result<TVec<TValue>, RunError> {
         let input = self.input.clone().ok_or_else(|| RunError::Failed("no input".to_owned()))?;
         self.state.run(tvec!(input.into_tvalue())).map_err(|error| RunError::Failed(one_line(&error)))
     }
