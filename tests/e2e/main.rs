@@ -12,6 +12,8 @@ mod codecs;
 mod commands;
 mod crash;
 mod credentials;
+#[cfg(feature = "inference")]
+mod detect;
 mod disk;
 mod faults;
 mod harness;

@@ -49,6 +49,48 @@ pub async fn attempt(settings: &FileSource, sink: &mut Sink, cancel: &Cancellati
     }
 }
 
+/// Pictures of a file in decoding order, as fast as they are asked for.
+pub struct Pictures {
+    path: PathBuf,
+    reader: Reader,
+    assembler: Assembler<()>,
+    passes: Passes,
+}
+
+impl Pictures {
+    /// Opens an MP4, Matroska or Annex B file.
+    pub fn open(path: &Path) -> Result<Self, CaptureError> {
+        let playback = Playback { path: path.to_owned(), repeat: false, frame_rate: None, containers: true };
+        let reader = Reader::open(&playback).map_err(|error| error.at(path))?;
+        let mut assembler = Assembler::<()>::new(reader.codec());
+        if let Some(sets) = reader.parameter_sets() {
+            assembler.learn(sets);
+        }
+        Ok(Self { path: playback.path, reader, assembler, passes: Passes::default() })
+    }
+}
+
+impl Iterator for Pictures {
+    /// With its presentation time from the beginning of the file.
+    type Item = Result<(Picture, Ticks), CaptureError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let sample = match self.reader.next() {
+                Ok(sample) => sample?,
+                Err(error) => return Some(Err(error.at(&self.path))),
+            };
+            let picture = match sample.data {
+                Data::Picture(picture) => Some(picture),
+                Data::Sample(data) => self.assembler.push_picture(data),
+            };
+            if let Some(picture) = picture {
+                return Some(Ok((picture, self.passes.place(sample.times, sample.duration).pts)));
+            }
+        }
+    }
+}
+
 /// A file and how to play it.
 pub(super) struct Playback {
     pub(super) path: PathBuf,

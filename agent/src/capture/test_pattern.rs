@@ -3,7 +3,7 @@
 //! One thread draws and encodes; this side delivers. Frames whose time has passed are not drawn, and counted: coded
 //! pictures are never dropped. The thread ends when the attempt ends, at the latest after the frame it is encoding.
 
-mod font;
+pub(crate) mod font;
 mod scene;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};

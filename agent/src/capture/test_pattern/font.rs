@@ -1,13 +1,13 @@
 //! Digits, colon and point, five pixels wide and seven high.
 
 /// Width of a glyph in its own pixels.
-pub(super) const WIDTH: usize = 5;
+pub(crate) const WIDTH: usize = 5;
 /// Height of a glyph in its own pixels.
-pub(super) const HEIGHT: usize = 7;
+pub(crate) const HEIGHT: usize = 7;
 
 /// The rows of a glyph from top to bottom; the lowest five bits are its pixels, the highest of them at the left.
 /// Characters the font does not have are blank.
-pub(super) fn glyph(character: u8) -> [u8; HEIGHT] {
+pub(crate) fn glyph(character: u8) -> [u8; HEIGHT] {
     match character {
         b'0' => [0b01110, 0b10001, 0b10011, 0b10101, 0b11001, 0b10001, 0b01110],
         b'1' => [0b00100, 0b01100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110],

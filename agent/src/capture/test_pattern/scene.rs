@@ -1,4 +1,4 @@
-//! What the test pattern shows: a gradient, two shapes that bounce, a wall clock and the number of the frame.
+//! What the test pattern shows: a gradient, three shapes that bounce, a wall clock and the number of the frame.
 //!
 //! Invariants: where a shape is follows from the frame's number alone, so a dropped frame shows as a jump; a frame
 //! costs what it moves. The gradient is drawn once, and a shape that leaves is wiped by copying one row of it.
@@ -11,10 +11,13 @@ use crate::encode::frame::{Frame, Planes};
 const BLACK: Colour = Colour { y: 16, u: 128, v: 128 };
 const ORANGE: Colour = Colour { y: 170, u: 50, v: 180 };
 const BLUE: Colour = Colour { y: 70, u: 190, v: 100 };
+const GREEN: Colour = Colour { y: 140, u: 60, v: 50 };
 const WHITE: u8 = 235;
 
-/// A shape crosses the picture in this many seconds.
-const CROSSING: [u64; 2] = [4, 7];
+/// A shape crosses the picture in this many seconds, from left to right and from top to bottom.
+const SQUARE: [u64; 2] = [4, 7];
+const DISC: [u64; 2] = [7, 4];
+const TRIANGLE: [u64; 2] = [9, 5];
 
 #[derive(Clone, Copy)]
 struct Colour {
@@ -41,10 +44,12 @@ pub(super) struct Scene {
     row: Vec<u8>,
     /// Half the disc's width in each of its rows.
     disc: Vec<usize>,
+    /// Half the triangle's.
+    triangle: Vec<usize>,
     side: usize,
     /// Pixels for one pixel of the font.
     scale: usize,
-    drawn: [Area; 2],
+    drawn: [Area; 3],
 }
 
 impl Scene {
@@ -59,9 +64,10 @@ impl Scene {
             rate: (frame_rate.round() as u64).max(1),
             row: (0..width).map(|x| 48 + (x * 144 / width) as u8).collect(),
             disc: (0..2 * radius).map(|row| half_chord(radius, row)).collect(),
+            triangle: (0..2 * radius).map(|row: usize| row.div_ceil(2)).collect(),
             side: even((short / 5).max(2)),
             scale,
-            drawn: [Area::default(); 2],
+            drawn: [Area::default(); 3],
         };
         scene.wipe(Area { x: 0, y: 0, width, height });
         scene
@@ -72,23 +78,24 @@ impl Scene {
         for area in self.drawn {
             self.wipe(area);
         }
-        let square = self.place(number, [self.side, self.side], CROSSING[0], CROSSING[1]);
+        let square = self.place(number, self.side, SQUARE);
         self.fill(square, ORANGE);
-        let disc = self.place(number, [self.disc.len(), self.disc.len()], CROSSING[1], CROSSING[0]);
-        self.fill_disc(disc, BLUE);
-        self.drawn = [square, disc];
+        let disc = self.place(number, self.disc.len(), DISC);
+        fill_rows(&mut self.frame, disc, &self.disc, BLUE);
+        let triangle = self.place(number, self.triangle.len(), TRIANGLE);
+        fill_rows(&mut self.frame, triangle, &self.triangle, GREEN);
+        self.drawn = [square, disc, triangle];
         let line = 10 * self.scale;
         self.text(2 * self.scale, &font::clock(wall.unix_millis()));
         self.text(2 * self.scale + line, &font::number(number));
         &self.frame
     }
 
-    /// Where a shape is that needs so many seconds to cross the picture from left to right and from top to bottom.
-    fn place(&self, number: u64, [width, height]: [usize; 2], across: u64, down: u64) -> Area {
+    /// Where a shape of this size is that needs so many seconds to cross the picture.
+    fn place(&self, number: u64, side: usize, [across, down]: [u64; 2]) -> Area {
         let at = |free: usize, seconds: u64| bounce(number, self.rate * seconds, free);
-        let x = at(self.frame.width() - width, across);
-        let y = at(self.frame.height() - height, down);
-        Area { x, y, width, height }
+        let (x, y) = (at(self.frame.width() - side, across), at(self.frame.height() - side, down));
+        Area { x, y, width: side, height: side }
     }
 
     fn wipe(&mut self, area: Area) {
@@ -116,21 +123,6 @@ impl Scene {
         for (plane, value) in [(u, colour.u), (v, colour.v)] {
             for line in plane.chunks_exact_mut(width / 2).skip(area.y / 2).take(area.height / 2) {
                 line[area.x / 2..(area.x + area.width) / 2].fill(value);
-            }
-        }
-    }
-
-    fn fill_disc(&mut self, area: Area, colour: Colour) {
-        let width = self.frame.width();
-        let centre = area.x + area.width / 2;
-        let Planes { y, u, v } = self.frame.planes_mut();
-        for (line, half) in y.chunks_exact_mut(width).skip(area.y).zip(&self.disc) {
-            line[centre - half..centre + half].fill(colour.y);
-        }
-        for (plane, value) in [(u, colour.u), (v, colour.v)] {
-            let lines = plane.chunks_exact_mut(width / 2).skip(area.y / 2);
-            for (line, half) in lines.zip(self.disc.iter().step_by(2)) {
-                line[(centre - half) / 2..(centre + half) / 2].fill(value);
             }
         }
     }
@@ -165,6 +157,22 @@ impl Scene {
                     line[from..from + scale].fill(WHITE);
                 }
             }
+        }
+    }
+}
+
+/// Fills a shape that is symmetric: half its width in each of its rows.
+fn fill_rows(frame: &mut Frame, area: Area, halves: &[usize], colour: Colour) {
+    let width = frame.width();
+    let centre = area.x + area.width / 2;
+    let Planes { y, u, v } = frame.planes_mut();
+    for (line, half) in y.chunks_exact_mut(width).skip(area.y).zip(halves) {
+        line[centre - half..centre + half].fill(colour.y);
+    }
+    for (plane, value) in [(u, colour.u), (v, colour.v)] {
+        let lines = plane.chunks_exact_mut(width / 2).skip(area.y / 2);
+        for (line, half) in lines.zip(halves.iter().step_by(2)) {
+            line[(centre - half) / 2..(centre + half) / 2].fill(value);
         }
     }
 }
@@ -247,6 +255,51 @@ mod tests {
             (b'0'..=b'9').find(|&digit| font::glyph(digit) == seen).map(char::from)
         };
         assert_eq!((0..8).map(digit).collect::<Option<String>>().as_deref(), Some("00090817"));
+    }
+
+    #[cfg(feature = "inference")]
+    #[test]
+    fn the_built_in_detector_sees_the_shapes() {
+        let model = edgecam_vision::Model::shapes().expect("it loads");
+        let mut runner = model.runner().expect("it runs");
+        let (mut seen, mut shown) = (0, 0);
+        for (width, height) in [(640, 480), (1280, 720)] {
+            let mut scene = Scene::new(Frame::black(width, height).expect("even"), 15.0);
+            for number in (0..1500).step_by(50) {
+                scene.draw(number, NOON);
+                let frame = &scene.frame;
+                let half = width as usize / 2;
+                let planes = [frame.y(), frame.u(), frame.v()];
+                let planes = edgecam_vision::Planes::new(planes, (width as usize, half, half), width, height);
+                let output = runner.run(&planes.expect("a picture").bt709(true), None, 0.5).expect("it runs");
+                let edgecam_vision::Output::Detections(found) = output else { panic!("{output:?}") };
+                let [square, disc, triangle] = scene.drawn.map(|Area { x, y, width, height }| edgecam_vision::Rect {
+                    x1: x as f32,
+                    y1: y as f32,
+                    x2: (x + width) as f32,
+                    y2: (y + height) as f32,
+                });
+                let hides = |one: &edgecam_vision::Rect, over: &edgecam_vision::Rect| {
+                    one.intersection(over).area() > 0.02 * one.area()
+                };
+                let text = edgecam_vision::Rect { x1: 0.0, y1: 0.0, x2: width as f32, y2: 24.0 * scene.scale as f32 };
+                for (name, bbox, over) in [
+                    ("square", square, &[disc, triangle, text][..]),
+                    ("circle", disc, &[triangle, text, square]),
+                    ("triangle", triangle, &[text, disc, square]),
+                ] {
+                    // What is behind something else has no shape of its own.
+                    if over.iter().any(|over| hides(&bbox, over)) {
+                        continue;
+                    }
+                    shown += 1;
+                    let is_it =
+                        |one: &edgecam_vision::Detection| model.label(one.class) == name && one.bbox.iou(&bbox) > 0.7;
+                    seen += usize::from(found.iter().any(is_it));
+                }
+            }
+        }
+        assert!(shown > 60 && seen * 100 >= shown * 95, "{seen} of {shown}");
     }
 
     #[test]
