@@ -40,6 +40,8 @@ pub(super) struct Looker {
     decoder: Option<Decoder>,
     /// In the order of the config; those that could not be made ready are missing.
     eyes: Vec<Option<Eye>>,
+    /// The detector that is looking.
+    at_work: Option<usize>,
     arrivals: Arrivals,
     outlet: Outlet,
     status: StatusCell,
@@ -63,6 +65,7 @@ impl Looker {
             camera: camera.to_owned(),
             decoder: None,
             eyes: (0..detectors).map(|_| None).collect(),
+            at_work: None,
             arrivals,
             outlet,
             status,
@@ -118,6 +121,24 @@ impl Looker {
         });
     }
 
+    /// A turn has ended in a panic: the detector that was at work is made anew, and decoding begins with an IDR.
+    pub(super) fn recover(&mut self, panic: &str) {
+        self.decoder = None;
+        let index = self.at_work.take();
+        tracing::error!(camera_name = self.camera, panic, "looking at a picture has panicked; it goes on");
+        self.status.change(|status| {
+            let error = format!("looking at a picture has panicked: {panic}");
+            match index.and_then(|index| status.detectors.get_mut(index)) {
+                Some(detector) => {
+                    detector.failed += 1;
+                    detector.is_ready = false;
+                    detector.error = Some(error);
+                }
+                None => status.error = Some(error),
+            }
+        });
+    }
+
     /// Nobody looks any more: events end.
     pub(super) fn leave(&mut self) {
         let mut eyes = std::mem::take(&mut self.eyes);
@@ -139,14 +160,18 @@ impl Looker {
             Err(error) => return self.status.change(|status| status.error = Some(error.to_string())),
         };
         let now = self.began.elapsed();
-        let mut eyes = std::mem::take(&mut self.eyes);
         let mut all: Vec<Sight> = Vec::new();
         let (mut has_looked, mut has_person) = (false, None);
-        for (index, eye) in eyes.iter_mut().enumerate().filter(|(index, _)| look & 1 << index != 0) {
-            let Some(eye) = eye else { continue };
+        for index in (0..self.eyes.len()).filter(|index| look & 1 << index != 0) {
+            // One that panics does not come back: it is made anew.
+            let Some(mut eye) = self.eyes[index].take() else { continue };
+            self.at_work = Some(index);
             let seen = eye.look(&planes, last.at, now);
             self.count(index, &seen);
-            let Ok(Some(seen)) = seen else { continue };
+            let Ok(Some(seen)) = seen else {
+                self.eyes[index] = Some(eye);
+                continue;
+            };
             has_looked = true;
             if eye.detector.kind == Kind::Person {
                 has_person = Some(has_person == Some(true) || seen.sights.iter().any(|sight| sight.is_sure));
@@ -154,8 +179,9 @@ impl Looker {
             self.tell(&eye.detector, last, &seen.look, &seen.sights, Some(picture));
             self.outlet.keep(&eye.detector, (last.at, last.number), &seen.sights, || full(picture));
             all.extend(seen.sights.into_iter().filter(|sight| sight.is_sure));
+            self.eyes[index] = Some(eye);
         }
-        self.eyes = eyes;
+        self.at_work = None;
         let lag = of.arrived.elapsed();
         self.status.change(|status| status.lag = Some(lag));
         if has_looked {

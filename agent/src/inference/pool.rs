@@ -6,6 +6,7 @@
 //! a lower priority than the rest of the agent, so that recording and upload never wait for them.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -125,7 +126,8 @@ impl Place {
         let Some(slot) = state.slots.iter_mut().find(|slot| slot.id == self.id) else { return 0 };
         let skipped = slot.push(picture);
         drop(state);
-        self.shared.wake.notify_one();
+        // All: one that rests must not take the call from one that could work.
+        self.shared.wake.notify_all();
         skipped
     }
 
@@ -196,7 +198,10 @@ impl Shared {
         setpriority_process(Pid::from_raw(rustix::thread::gettid().as_raw_pid()), NICE).ok();
         while let Some((id, mut looker, pictures)) = self.next() {
             let before = thread_time();
-            looker.work(pictures);
+            // Nothing of a picture that ends in a panic is looked at again.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| looker.work(pictures))) {
+                looker.recover(&thread::message(&*panic));
+            }
             let spent = thread_time().saturating_sub(before);
             self.put_back(id, looker);
             self.rest(spent);
@@ -233,7 +238,7 @@ impl Shared {
         let is_waited_for = !state.slots[at].waiting.is_empty();
         drop(state);
         if is_waited_for {
-            self.wake.notify_one();
+            self.wake.notify_all();
         }
     }
 

@@ -64,12 +64,11 @@ fn begin(detector: &Detector) -> DetectorStatus {
     }
 }
 
-/// Makes detectors ready, those that cannot be again and again. Never ends.
+/// Makes detectors ready, those that are not again and again. Never ends.
 async fn open_all(watch: &Watch, arrivals: &Arrivals) {
-    let mut left: Vec<usize> = (0..watch.detectors.len()).collect();
-    while !left.is_empty() {
-        let mut failed = Vec::new();
-        for index in left {
+    loop {
+        let detectors = watch.status.get().detectors;
+        for index in (0..detectors.len()).filter(|index| !detectors[*index].is_ready) {
             let (detector, inference) = (watch.detectors[index].clone(), watch.inference.clone());
             let opened = tokio::task::spawn_blocking(move || Eye::open(detector, inference.models(), new_id)).await;
             let name = &watch.detectors[index].name;
@@ -84,7 +83,6 @@ async fn open_all(watch: &Watch, arrivals: &Arrivals) {
             };
             if let Some(error) = &error {
                 tracing::error!(camera_name = watch.camera, detector = name, error, "the detector cannot be used");
-                failed.push(index);
             }
             watch.status.change(|status| {
                 if let Some(detector) = status.detectors.get_mut(index) {
@@ -93,10 +91,8 @@ async fn open_all(watch: &Watch, arrivals: &Arrivals) {
                 }
             });
         }
-        left = failed;
         tokio::time::sleep(TRY_AGAIN).await;
     }
-    std::future::pending().await
 }
 
 async fn sample(watch: &Watch, place: &Place) {

@@ -95,10 +95,12 @@ impl Publisher {
 fn name(destination: &Destination) -> String {
     let text = match destination {
         Destination::Kinesis { stream } => stream.clone(),
-        Destination::S3 { bucket, prefix, .. } => format!("{bucket}/{prefix}"),
+        Destination::S3 { bucket, prefix, kms_key } => {
+            [bucket, "/", prefix, kms_key.as_deref().unwrap_or_default()].concat()
+        }
         Destination::DynamoDb { table } => table.clone(),
         Destination::Webhook { url, .. } => url.to_string(),
-        Destination::Directory { path, .. } => path.display().to_string(),
+        Destination::Directory { path, max_bytes } => format!("{} {max_bytes}", path.display()),
     };
     // FNV-1a: the standard library's hash may change with the compiler, and what waits would be left behind.
     let hash = text
