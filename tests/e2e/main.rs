@@ -12,7 +12,6 @@ mod codecs;
 mod commands;
 mod crash;
 mod credentials;
-#[cfg(feature = "inference")]
 mod detect;
 mod disk;
 mod faults;

@@ -1,11 +1,9 @@
 //! The command line: one file a subcommand.
 
 mod archive;
-#[cfg(feature = "inference")]
 mod bench_model;
 mod check;
 mod demo;
-#[cfg(feature = "inference")]
 mod detect;
 mod devices;
 mod discover;
@@ -13,7 +11,6 @@ mod encoder;
 mod fetch;
 mod nvr;
 mod output;
-#[cfg(feature = "inference")]
 mod picture;
 mod provision;
 mod rtsp_url;
@@ -61,10 +58,8 @@ enum Command {
     /// Set the encoder of a DeepLens camera
     Encoder(encoder::Arguments),
     /// Look for things in a picture or a video with a model (ONNX): draws boxes, prints a table
-    #[cfg(feature = "inference")]
     Detect(detect::Arguments),
     /// Measure a model (ONNX) on this machine: time, memory, where the time goes, what to do
-    #[cfg(feature = "inference")]
     BenchModel(bench_model::Arguments),
     /// Print the JSON schema of the config file
     Schema,
@@ -96,9 +91,7 @@ pub fn main() -> ExitCode {
             Command::Provision(arguments) => Box::pin(provision::main(arguments)).await,
             Command::Devices(arguments) => devices::main(&arguments),
             Command::Encoder(arguments) => Box::pin(encoder::main(arguments)).await,
-            #[cfg(feature = "inference")]
             Command::Detect(arguments) => detect::main(&arguments),
-            #[cfg(feature = "inference")]
             Command::BenchModel(arguments) => bench_model::main(&arguments),
             Command::Schema => schema::main(),
         }

@@ -257,7 +257,6 @@ mod tests {
         assert_eq!((0..8).map(digit).collect::<Option<String>>().as_deref(), Some("00090817"));
     }
 
-    #[cfg(feature = "inference")]
     #[test]
     fn the_built_in_detector_sees_the_shapes() {
         let model = edgecam_vision::Model::shapes().expect("it loads");
