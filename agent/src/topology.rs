@@ -12,6 +12,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -231,6 +232,11 @@ impl Agent {
         self.end(cameras).await;
         self.looking.stop().await;
         self.disk.stop(DISK_GRACE).await;
+    }
+
+    /// Looks at no picture any more: events that go on end.
+    pub async fn stop_looking(&mut self) {
+        join_all(self.cameras.values_mut().filter_map(|camera| camera.look.take()).map(Look::end)).await;
     }
 
     /// Live view by RTP, by [`Config::live_id`].

@@ -11,6 +11,7 @@
 
 mod answers;
 mod api;
+mod door;
 mod parts;
 mod requests;
 
@@ -64,13 +65,22 @@ pub async fn list(settings: &Nuuo) -> Result<(NuuoDialect, Vec<Camera>), Capture
     Box::pin(asked).await
 }
 
-async fn watch(settings: &Nuuo, sink: &mut Sink) -> CaptureError {
+/// Logs in, and finds the camera.
+async fn begin(settings: &Nuuo) -> Result<(Nvr, Camera), CaptureError> {
+    let (door, credentials) = (door::of(&settings.server), settings.credentials.as_ref());
+    let _place = door.enter(credentials).await?;
     let begun = async {
         let mut nvr = Nvr::connect(settings).await?;
         let camera = find(&mut nvr, settings).await?;
         Ok((nvr, camera))
     };
-    let (mut nvr, camera) = match begun.await {
+    let begun = begun.await;
+    door.left(credentials, &begun);
+    begun
+}
+
+async fn watch(settings: &Nuuo, sink: &mut Sink) -> CaptureError {
+    let (mut nvr, camera) = match begin(settings).await {
         Ok(begun) => begun,
         Err(error) => return error,
     };

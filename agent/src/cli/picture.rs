@@ -147,7 +147,7 @@ fn fill(frame: &mut Frame, (x1, y1): (usize, usize), (x2, y2): (usize, usize), [
 
 /// The whole frame as a JPEG.
 pub(super) fn encode(frame: &Frame) -> Result<Jpeg, String> {
-    jpeg::encode(&Drawn(frame.view()), u32::MAX)
+    jpeg::encode(&frame.view(), u32::MAX)
 }
 
 /// A decoder's picture without its decoder.
@@ -155,28 +155,4 @@ pub(super) fn view(picture: &impl YUVSource) -> View<'_> {
     let ((width, height), strides) = (picture.dimensions(), picture.strides());
     let (y, u, v) = (picture.y(), picture.u(), picture.v());
     View { width, height, y, u, v, strides: (strides.0, strides.1) }
-}
-
-struct Drawn<'a>(View<'a>);
-
-impl YUVSource for Drawn<'_> {
-    fn dimensions(&self) -> (usize, usize) {
-        (self.0.width, self.0.height)
-    }
-
-    fn strides(&self) -> (usize, usize, usize) {
-        (self.0.strides.0, self.0.strides.1, self.0.strides.1)
-    }
-
-    fn y(&self) -> &[u8] {
-        self.0.y
-    }
-
-    fn u(&self) -> &[u8] {
-        self.0.u
-    }
-
-    fn v(&self) -> &[u8] {
-        self.0.v
-    }
 }

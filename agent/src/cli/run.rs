@@ -90,6 +90,10 @@ pub(super) async fn serve(config: Config, commanded: Commanded, file: Option<&Pa
     notifier.stopping();
     tracing::info!("stopping; a second signal stops at once");
     let stop = async {
+        // Events end while there is a connection that they can go out by.
+        if let Some(agent) = agent.write().await.as_mut() {
+            agent.stop_looking().await;
+        }
         doors.close().await;
         if let Some(agent) = agent.write().await.take() {
             agent.stop().await;
@@ -201,6 +205,10 @@ impl Doors {
         if self.mqtt.as_ref().map(|door| &door.settings) != mqtt.as_ref() {
             if let Some(old) = self.mqtt.take() {
                 old.close().await;
+                // Its outbox is not to be written by two.
+                if let Some(agent) = control.agent().read().await.as_ref() {
+                    agent.broker().connect(None);
+                }
             }
             self.mqtt = mqtt.and_then(|mqtt| open_mqtt(mqtt, control));
         }

@@ -1,5 +1,7 @@
 //! A raw picture, owned or borrowed.
 
+use openh264::formats::YUVSource;
+
 /// A picture in I420: a plane of luma, then two planes of chroma at half the width and height. Rows are not padded.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -23,6 +25,28 @@ pub struct View<'a> {
     pub v: &'a [u8],
     /// Bytes from one row to the next: of luma, of each chroma plane.
     pub strides: (usize, usize),
+}
+
+impl YUVSource for View<'_> {
+    fn dimensions(&self) -> (usize, usize) {
+        (self.width, self.height)
+    }
+
+    fn strides(&self) -> (usize, usize, usize) {
+        (self.strides.0, self.strides.1, self.strides.1)
+    }
+
+    fn y(&self) -> &[u8] {
+        self.y
+    }
+
+    fn u(&self) -> &[u8] {
+        self.u
+    }
+
+    fn v(&self) -> &[u8] {
+        self.v
+    }
 }
 
 /// The three planes of a frame, to be drawn on.

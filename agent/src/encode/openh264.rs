@@ -11,7 +11,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use openh264::encoder::{
     BitRate, Complexity, EncoderConfig, FrameRate, IntraFramePeriod, Profile, RateControlMode, UsageType, VuiConfig,
 };
-use openh264::formats::YUVSource;
 use openh264::{OpenH264API, Timestamp};
 
 use super::frame::View;
@@ -56,7 +55,7 @@ impl Encoder {
             self.inner.force_intra_frame();
         }
         let millis = u64::try_from(at.as_millis()).unwrap_or(0);
-        let coded = self.inner.encode_at(&Source(picture), Timestamp::from_millis(millis)).map_err(refused)?;
+        let coded = self.inner.encode_at(&picture, Timestamp::from_millis(millis)).map_err(refused)?;
         self.started = true;
         let layers = || (0..coded.num_layers()).filter_map(|index| coded.layer(index));
         let size = layers()
@@ -85,30 +84,6 @@ pub(super) fn put_unit(out: &mut BytesMut, unit: &[u8]) {
 
 fn refused(error: openh264::Error) -> EncodeError {
     EncodeError { encoder: "OpenH264", reason: error.to_string() }
-}
-
-struct Source<'a>(View<'a>);
-
-impl YUVSource for Source<'_> {
-    fn dimensions(&self) -> (usize, usize) {
-        (self.0.width, self.0.height)
-    }
-
-    fn strides(&self) -> (usize, usize, usize) {
-        (self.0.strides.0, self.0.strides.1, self.0.strides.1)
-    }
-
-    fn y(&self) -> &[u8] {
-        self.0.y
-    }
-
-    fn u(&self) -> &[u8] {
-        self.0.u
-    }
-
-    fn v(&self) -> &[u8] {
-        self.0.v
-    }
 }
 
 #[cfg(test)]
