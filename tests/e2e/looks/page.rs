@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::harness::agent::{Agent, free_port};
 use crate::harness::media::tool;
-use crate::harness::{PATIENCE, Scratch};
+use crate::harness::{PATIENCE, Scratch, http, poll};
 
 /// Chromium without a window, and without calls of its own to anywhere.
 async fn browser(scratch: &Scratch, arguments: &[&str]) -> String {
@@ -43,6 +43,12 @@ async fn the_demo_shows_boxes() {
     };
     agent.until("demo", "looked at", PATIENCE * 2, looks).await;
     let url = format!("http://{listen}/");
+    // The browser's clock runs ahead of ours: the picture has to be there when it asks.
+    let watched = async || {
+        let answer = http::get(port, "/streams/demo/seen.jpg").await.ok()?;
+        (answer.status == 200).then_some(())
+    };
+    poll(PATIENCE, watched).await.expect("a picture for who watches");
     let page = browser(&scratch, &["--dump-dom", &url]).await;
     assert!(
         page.contains("class=\"detection\""),
@@ -51,6 +57,7 @@ async fn the_demo_shows_boxes() {
     );
     assert!(page.contains("src=\"blob:"), "no picture");
     let picture = scratch.join("page.png");
+    poll(PATIENCE, watched).await.expect("a picture for who watches");
     browser(&scratch, &[&format!("--screenshot={}", picture.display()), &url]).await;
     let boxes = orange(&picture).await;
     assert!(boxes > 200, "{boxes} pixels of boxes in {}", picture.display());
