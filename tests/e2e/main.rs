@@ -1,8 +1,8 @@
 //! The agent from end to end: the program itself, against real counterparts on real sockets.
 //!
 //! Counterparts: the strict stand-in for Kinesis Video Streams (in this process), GStreamer's RTSP server, ffmpeg,
-//! ffprobe, mkvinfo, mosquitto. Whole run: below 8 minutes on two cores; `EDGECAM_LONG=1` makes outages as long as
-//! required.
+//! ffprobe, mkvinfo, mosquitto, janus, moto (Kinesis, S3, DynamoDB), Chromium. Whole run: 17 minutes on two cores, most of
+//! it waiting; `EDGECAM_LONG=1` makes outages as long as required.
 
 mod acks;
 mod audio;
