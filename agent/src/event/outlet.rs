@@ -1,7 +1,6 @@
 //! Where one camera's events go: the broker, publishers, clips and pictures to train with. Never waits.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -78,7 +77,6 @@ pub struct Outlet {
     broker: Option<Broker>,
     publishers: Vec<Publisher>,
     clips: mpsc::Sender<Clip>,
-    clips_lost: Arc<AtomicU64>,
     dataset: Option<Dataset>,
     tags: EventTags,
 }
@@ -92,7 +90,7 @@ impl Outlet {
         dataset: Option<Dataset>,
         tags: EventTags,
     ) -> Self {
-        Self { broker, publishers, clips, clips_lost: Arc::default(), dataset, tags }
+        Self { broker, publishers, clips, dataset, tags }
     }
 
     /// Whether somebody takes pictures of events.
@@ -119,7 +117,8 @@ impl Outlet {
             let start = told.event.started - Ticks::from_duration(settings.pre_roll);
             let end = told.event.last_seen + Ticks::from_duration(settings.post_roll);
             if self.clips.try_send(Clip { start, end }).is_err() {
-                self.clips_lost.fetch_add(1, Ordering::Relaxed);
+                let camera_name = about.camera;
+                tracing::warn!(camera_name, %start, %end, "too many clips wait to be cut: this one is not");
             }
         }
     }
@@ -135,10 +134,5 @@ impl Outlet {
         if let Some(dataset) = &self.dataset {
             dataset.offer(detector, (at, number), sights, picture);
         }
-    }
-
-    /// Clips that found no room to wait.
-    pub fn clips_lost(&self) -> u64 {
-        self.clips_lost.load(Ordering::Relaxed)
     }
 }

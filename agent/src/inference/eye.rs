@@ -14,7 +14,7 @@ use super::models::Models;
 use super::plates::{self, Votes};
 use super::registry::{self, Detect, Found};
 use crate::config::detectors::{Detector, Kind, Reader};
-use crate::event::story::{Look, Sight, Story};
+use crate::event::story::{self, Look, Sight, Story};
 
 /// A box this much less sure than the threshold still goes on with a track.
 const FOLLOW: f32 = 0.5;
@@ -116,7 +116,12 @@ impl Eye {
         let took = super::pool::thread_time().saturating_sub(before);
         let mut sights = self.follow(found, size, now);
         self.read(planes, &mut sights)?;
+        let ignored = self.story.ignored();
         let look = self.story.look(at, &sights);
+        if ignored == 0 && self.story.ignored() > 0 {
+            let detector = &self.detector.name;
+            tracing::warn!(detector, most = story::MOST, "too many kinds of things at once: the rest become no events");
+        }
         Ok(Some(Seen { sights, look, took }))
     }
 
