@@ -78,7 +78,7 @@ pub(crate) struct WrittenEvents {
     pub(crate) min_frames: Option<u32>,
     /// Seen for so long. Default: 0s.
     pub(crate) dwell: Option<Span>,
-    /// The event ends when nothing has been seen for so long. 0.2s to 10m. Default: 3s.
+    /// The event ends when nothing has been seen for so long, and on two looks at least. 0.2s to 10m. Default: 3s.
     pub(crate) end_after: Option<Span>,
     /// After its end no other of the same class and zone begins for so long. Up to 1 day. Default: 10s.
     pub(crate) cool_down: Option<Span>,

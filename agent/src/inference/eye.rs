@@ -13,13 +13,15 @@ use edgecam_vision::{Detection, Model, Output, Planes, Region, Runner, Task};
 use super::models::Models;
 use super::plates::{self, Votes};
 use super::registry::{self, Detect, Found};
-use crate::config::detectors::{Detector, Kind, Reader};
+use crate::config::detectors::{Detector, Events, Kind, Reader};
 use crate::event::story::{self, Look, Sight, Story};
 
 /// A box this much less sure than the threshold still goes on with a track.
 const FOLLOW: f32 = 0.5;
 /// Where nothing moves it is looked again this often: what stands still may not have been recognised.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// A thing is not gone before so many looks have missed it.
+const LOOKS_MISSED: f64 = 2.5;
 /// Around a plate, of its size.
 const MARGIN: f32 = 0.05;
 
@@ -72,20 +74,22 @@ impl Eye {
             _ => Mind::Model(Box::new(ModelMind::open(&detector, models)?)),
         };
         let reading = detector.recogniser.clone().map(|reader| Reading::open(reader, models)).transpose()?;
+        let between = Duration::from_secs_f64(1.0 / detector.fps_limit);
+        // Who looks seldom must not take a thing for gone between two looks.
+        let end_after = detector.events.end_after.max(between.mul_f64(LOOKS_MISSED));
         let tracking = TrackerSettings {
             begin: detector.threshold,
             follow: detector.threshold * FOLLOW,
             confirm_after: 1,
-            lost_after: detector.events.end_after,
+            lost_after: end_after,
             ..TrackerSettings::default()
         };
         // Slow looks see less of a change at a time, and must not miss the rest of it.
-        let between = Duration::from_secs_f64(1.0 / detector.fps_limit);
         let gate = GateSettings { hold: (between * 2).max(Duration::from_secs(1)), ..GateSettings::default() };
         Ok(Self {
             gate: Gate::new(gate),
             tracker: Tracker::new(tracking),
-            story: Story::new(detector.events.clone(), new_id),
+            story: Story::new(Events { end_after, ..detector.events.clone() }, new_id),
             names: Vec::new(),
             zones: None,
             looked: None,
@@ -101,7 +105,6 @@ impl Eye {
         if self.zones.as_ref().is_none_or(|(of, _)| *of != size) {
             let zones = Zones::new(&self.detector.zones, size.0, size.1).map_err(|error| error.to_string())?;
             self.zones = Some((size, zones));
-            self.gate = Gate::new(GateSettings { hold: Duration::from_secs(2), ..GateSettings::default() });
         }
         let Some((_, zones)) = &self.zones else { return Ok(None) };
         let activity = self.gate.update(planes, zones, now);

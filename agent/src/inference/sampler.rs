@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use edgecam_media::ring::Position;
 use tokio_util::sync::CancellationToken;
 
 use super::Inference;
@@ -110,7 +109,8 @@ async fn sample(watch: &Watch, place: &Place) {
                 (unit, sets)
             }
             Next::Lagged { resume } => {
-                position = latest(watch, resume);
+                // The newest is worth more than what comes next.
+                position = watch.footage.live().max(resume);
                 place.interrupt();
                 continue;
             }
@@ -149,11 +149,6 @@ async fn sample(watch: &Watch, place: &Place) {
             watch.status.change(|status| status.skipped += skipped);
         }
     }
-}
-
-/// Where to go on after footage was lost: at the newest GOP.
-fn latest(watch: &Watch, resume: Position) -> Position {
-    watch.footage.live().max(resume)
 }
 
 /// An identity that no other event of any agent has: random, and in the order of time.

@@ -240,7 +240,7 @@ fn start(command: &mut Command, running: &Mutex<Program>) -> Option<ChildStdout>
 /// AWS IoT Core's limits, from its documentation, on what the broker says that clients sent. Written without a look at
 /// the agent's own.
 pub(crate) fn check_limits(log: &str) {
-    let mut a_second: BTreeMap<(String, u64), usize> = BTreeMap::new();
+    let mut a_second: BTreeMap<(String, String), usize> = BTreeMap::new();
     for line in log.lines() {
         let Some((time, rest)) = line.split_once(": Received PUBLISH from ") else { continue };
         let Some((client, rest)) = rest.split_once(" (") else { continue };
@@ -254,16 +254,10 @@ pub(crate) fn check_limits(log: &str) {
         assert!(!topic.starts_with('$') || topic.starts_with("$aws/"), "reserved: {line}");
         assert!(bytes.is_some_and(|bytes| bytes <= 128 << 10), "too large: {line}");
         assert!(rest.contains("q1") || rest.contains("q0"), "no such QoS in AWS IoT: {line}");
-        let second = time.parse().unwrap_or_else(|_| panic!("no time: {line}"));
-        *a_second.entry((client.to_owned(), second)).or_default() += 1;
+        *a_second.entry((client.to_owned(), time.to_owned())).or_default() += 1;
     }
-    // A broker that was not given the processor for a moment takes two seconds' messages as one's.
-    for ((client, second), count) in &a_second {
-        let before = a_second.get(&(client.clone(), second - 1)).copied().unwrap_or_default();
-        assert!(
-            *count <= 130 && count + before <= 200,
-            "{client} published {count} messages in second {second}, {before} before"
-        );
+    for ((client, second), count) in a_second {
+        assert!(count <= 100, "{client} published {count} messages in second {second}");
     }
 }
 
