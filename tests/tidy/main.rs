@@ -141,7 +141,9 @@ fn the_readme_config_is_a_config() {
 #[test]
 fn the_readme_names_every_command() {
     let readme = read("README.md");
-    for command in ["run", "check", "upload", "archive", "nvr", "discover", "rtsp-url", "provision", "schema"] {
+    for command in
+        ["run", "check", "upload", "archive", "nvr", "discover", "rtsp-url", "provision", "service", "schema"]
+    {
         assert!(readme.contains(&format!("`edgecam {command}")), "README.md does not mention `edgecam {command}`");
     }
     for link in

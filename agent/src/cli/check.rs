@@ -1,6 +1,6 @@
 //! `edgecam check`: the doctor. Each line says ok, warn or fail, and what to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,16 +8,18 @@ use std::time::Duration;
 use clap::Args;
 use edgecam_kvs::FaultClass;
 use edgecam_media::{AccessUnit, ParameterSets, Ticks};
-use serde::Serialize;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::EXIT_CONFIG;
-use super::output::{bytes, say};
+use super::findings::{Findings, Verdict};
+use super::output::bytes;
+use super::{EXIT_CONFIG, after_upgrade};
 use crate::capture::{self, Sink};
 use crate::config::{self, Archive, Camera, Config, Nvr};
 use crate::encode::Control;
 use crate::footage::disk::free_bytes;
+use crate::host::state;
 use crate::telemetry::report;
 use crate::upload::{ControlPlane, Network, doctor};
 
@@ -36,105 +38,91 @@ pub(super) struct Arguments {
     /// Check what needs no network only: config, disk, permissions
     #[arg(long)]
     offline: bool,
+    /// Check the config alone
+    #[arg(long, conflicts_with = "offline")]
+    config_only: bool,
+    /// If nothing is wrong, have the agent with this process id read its config again
+    #[arg(long, value_name = "PID", requires = "config_only", value_parser = clap::value_parser!(i32).range(1..))]
+    reload: Option<i32>,
+    /// Ask the agent that runs instead: is it this version, do its cameras stream, can it go on with what is on disk?
+    #[arg(long, conflicts_with_all = ["offline", "config_only"])]
+    after_upgrade: bool,
+    /// For it to come up
+    #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = humantime::parse_duration, requires = "after_upgrade")]
+    wait: Duration,
+    /// Fail if any camera does not stream; without it at least one has to
+    #[arg(long, requires = "after_upgrade")]
+    every_camera: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Serialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Ok,
-    Warn,
-    Fail,
-}
-
-#[derive(Serialize)]
-struct Finding {
-    verdict: Verdict,
-    what: String,
-    found: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    advice: Option<String>,
-}
-
-#[derive(Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn add(&mut self, verdict: Verdict, what: impl Into<String>, found: impl Into<String>, advice: Option<&str>) {
-        let advice = advice.map(str::to_owned);
-        self.0.push(Finding { verdict, what: what.into(), found: found.into(), advice });
-    }
-
-    fn ok(&mut self, what: impl Into<String>, found: impl Into<String>) {
-        self.add(Verdict::Ok, what, found, None);
-    }
-
-    fn fail(&mut self, what: impl Into<String>, found: impl Into<String>, advice: &str) {
-        self.add(Verdict::Fail, what, found, Some(advice));
-    }
-}
-
 pub(super) async fn main(arguments: Arguments) -> ExitCode {
     let mut findings = Findings::default();
-    let config = match config::load(&arguments.config) {
+    let config = match config::load_as_service(&arguments.config) {
         Ok(config) => config,
         Err(error) => {
             findings.fail("config", error.to_string(), "mend the file; `edgecam schema` lists every key");
-            print(&findings, arguments.json);
+            findings.print(arguments.json);
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    findings.ok("config", format!("{} cameras", config.cameras.len()));
-    for camera in &config.cameras {
-        if let Some(archive) = &camera.archive {
-            disk(&mut findings, &camera.name, archive);
+    if arguments.after_upgrade {
+        findings = after_upgrade::check(&config, arguments.wait, arguments.every_camera).await;
+    } else {
+        findings.ok("config", format!("{} cameras", config.cameras.len()));
+        if !arguments.config_only {
+            here(&mut findings, &config);
+        }
+        if !arguments.config_only && !arguments.offline {
+            afar(&mut findings, &config).await;
+        }
+        if let Some(pid) = arguments.reload.and_then(Pid::from_raw)
+            && let Err(error) = kill_process(pid, Signal::HUP)
+        {
+            findings.fail("reload", error.to_string(), "does the agent run, and for the same user?");
         }
     }
-    if !arguments.offline {
-        for camera in &config.cameras {
-            self::camera(&mut findings, camera).await;
-        }
-        for nvr in &config.nvrs {
-            self::nvr(&mut findings, nvr).await;
-        }
-        if config.cameras.iter().any(|camera| camera.upload.is_some()) {
-            aws(&mut findings, &config).await;
-        }
-    }
-    print(&findings, arguments.json);
-    let failed = findings.0.iter().any(|finding| finding.verdict == Verdict::Fail);
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    findings.print(arguments.json);
+    if findings.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn print(findings: &Findings, json: bool) {
-    if json {
-        let failed = findings.0.iter().any(|finding| finding.verdict == Verdict::Fail);
-        let report = serde_json::json!({ "ok": !failed, "findings": findings.0 });
-        say(format_args!("{report}"));
-        return;
+/// What needs no network.
+fn here(findings: &mut Findings, config: &Config) {
+    if let Err(error) = state::look(&config.state_dir) {
+        let advice = "an agent of this version does not start with it";
+        findings.fail("state", error.to_string(), advice);
     }
-    for finding in &findings.0 {
-        let verdict = match finding.verdict {
-            Verdict::Ok => "ok  ",
-            Verdict::Warn => "warn",
-            Verdict::Fail => "FAIL",
-        };
-        say(format_args!("{verdict}  {}: {}", finding.what, finding.found));
-        if let Some(advice) = &finding.advice {
-            say(format_args!("      -> {advice}"));
+    for camera in &config.cameras {
+        if let Some(archive) = &camera.archive {
+            disk(findings, &camera.name, archive);
         }
+    }
+}
+
+async fn afar(findings: &mut Findings, config: &Config) {
+    for camera in &config.cameras {
+        self::camera(findings, camera).await;
+    }
+    for nvr in &config.nvrs {
+        self::nvr(findings, nvr).await;
+    }
+    if config.cameras.iter().any(|camera| camera.upload.is_some()) {
+        aws(findings, config).await;
     }
 }
 
 fn disk(findings: &mut Findings, camera: &str, archive: &Archive) {
     let what = format!("{camera}: disk");
-    let directory = &archive.directory;
+    // What is not there yet is the agent's to make: it might be another user's than who looks here.
+    let there = |directory: &&Path| !matches!(directory.try_exists(), Ok(false)) && **directory != *"";
+    let directory = archive.directory.ancestors().find(there).unwrap_or(Path::new("."));
     let probe = directory.join(".edgecam-check");
-    let writable = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&probe, b"x"));
+    let writable = std::fs::write(&probe, b"x");
     if let Err(error) = writable.and_then(|()| std::fs::remove_file(&probe)) {
-        let advice = "give the agent's user write permission, or set archive.directory";
+        let advice = "give the agent's user write permission (a service of systemd: ReadWritePaths= too, which \
+                      `edgecam service install` sets), or set archive.directory";
         return findings.fail(what, format!("{} cannot be written: {error}", directory.display()), advice);
     }
     match free_bytes(directory) {
@@ -147,7 +135,7 @@ fn disk(findings: &mut Findings, camera: &str, archive: &Archive) {
                 Some("old footage will be deleted at once, or nothing recorded: see archive.on_full"),
             );
         }
-        Ok(free) => findings.ok(what, format!("{}, {} free", directory.display(), bytes(free))),
+        Ok(free) => findings.ok(what, format!("{}, {} free", archive.directory.display(), bytes(free))),
         Err(error) => findings.fail(what, format!("{}: {error}", directory.display()), "check the mount"),
     }
 }

@@ -9,7 +9,7 @@ use super::EXIT_CONFIG;
 use super::output::{fail, say};
 use super::run::serve;
 use crate::config;
-use crate::control::commanded::Commanded;
+use crate::control::commanded::{self, Commanded};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -39,6 +39,9 @@ pub(super) async fn main(arguments: Arguments) -> ExitCode {
         arguments.directory.display()
     ));
     say(format_args!("Stop:         Ctrl-C\n"));
+    if let Err(error) = commanded::own(&config) {
+        return fail(EXIT_CONFIG, format_args!("{error}"));
+    }
     let commanded = Commanded::load(&config.state_dir);
     commanded.switch(&mut config);
     serve(config, commanded, None).await

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod after_upgrade;
 mod archive;
 mod bench_model;
 mod check;
@@ -9,6 +10,7 @@ mod devices;
 mod discover;
 mod encoder;
 mod fetch;
+mod findings;
 mod nvr;
 mod output;
 mod picture;
@@ -16,6 +18,7 @@ mod provision;
 mod rtsp_url;
 mod run;
 mod schema;
+mod service;
 mod upload;
 
 use std::process::ExitCode;
@@ -61,6 +64,8 @@ enum Command {
     Detect(detect::Arguments),
     /// Measure a model (ONNX) on this machine: time, memory, where the time goes, what to do
     BenchModel(bench_model::Arguments),
+    /// The agent as a service of systemd: install, start, stop, restart, status, log
+    Service(service::Arguments),
     /// Print the JSON schema of the config file
     Schema,
 }
@@ -93,6 +98,7 @@ pub fn main() -> ExitCode {
             Command::Encoder(arguments) => Box::pin(encoder::main(arguments)).await,
             Command::Detect(arguments) => detect::main(&arguments),
             Command::BenchModel(arguments) => bench_model::main(&arguments),
+            Command::Service(arguments) => Box::pin(service::main(arguments)).await,
             Command::Schema => schema::main(),
         }
     });

@@ -222,13 +222,45 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     parse(&text).map_err(|error| error.in_file(path))
 }
 
+/// The same as the service whose config it is reads it: without STATE_DIRECTORY, which systemd sets, too.
+pub fn load_as_service(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::read(path, &error))?;
+    parse_as_service(&text, path)
+}
+
+/// The same of a text that is to stand in the file at `path`.
+pub fn parse_as_service(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    let config = read(text).and_then(|mut written| {
+        written.state_dir = written.state_dir.or_else(|| service_state(path));
+        check::config(written)
+    });
+    config.map_err(|error| error.in_file(path))
+}
+
+/// The state directory of the service whose config is at `path`.
+fn service_state(path: &Path) -> Option<PathBuf> {
+    if let Some(given) = identity::environment("STATE_DIRECTORY") {
+        return Some(PathBuf::from(given));
+    }
+    let path = std::path::absolute(path).ok()?;
+    let name = path.strip_prefix("/etc/edgecam").ok()?.to_str()?.strip_suffix(".yaml")?;
+    match name {
+        "edgecam" => Some(PathBuf::from("/var/lib/edgecam")),
+        _ if name.contains('/') => None,
+        _ => Some(PathBuf::from(format!("/var/lib/edgecam-{name}"))),
+    }
+}
+
+fn read(text: &str) -> Result<written::Config, ConfigError> {
+    match text.trim() {
+        "" => Ok(written::Config::default()),
+        _ => serde_saphyr::from_str(text).map_err(|error| ConfigError::syntax(&error)),
+    }
+}
+
 /// Checks a config given as text.
 pub fn parse(text: &str) -> Result<Config, ConfigError> {
-    let written: written::Config = match text.trim() {
-        "" => written::Config::default(),
-        _ => serde_saphyr::from_str(text).map_err(|error| ConfigError::syntax(&error))?,
-    };
-    check::config(written)
+    check::config(read(text)?)
 }
 
 /// A config with one test pattern camera and no upload, for `edgecam demo`.

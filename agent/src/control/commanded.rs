@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::replace;
 use crate::config::{self, Config, ConfigError};
 use crate::encode::Control;
+use crate::host::state::{self, StateError};
 
 /// Version of the file.
 const VERSION: u32 = 1;
@@ -132,9 +133,19 @@ impl Commanded {
     }
 }
 
+/// Refuses the state of a newer agent before anything in it is read, or worse, replaced.
+pub fn own(config: &Config) -> Result<(), ConfigError> {
+    match state::adopt(&config.state_dir) {
+        Err(error @ StateError::Newer { .. }) => Err(ConfigError::new(error.to_string())),
+        // A disk that is full, read-only or gone is said by what wants to write there.
+        Err(StateError::File { .. }) | Ok(()) => Ok(()),
+    }
+}
+
 /// The config in force: the file's, or the one that a command has set instead; and what commands have switched.
 pub fn effective(file: &Path) -> Result<(Config, Commanded), ConfigError> {
     let mut config = config::load(file)?;
+    own(&config)?;
     let mut commanded = Commanded::load(&config.state_dir);
     if let Some(set) = &commanded.config {
         let is_still_that = std::fs::read_to_string(file).is_ok_and(|text| text == set.instead_of);

@@ -5,6 +5,8 @@ pub(crate) mod device_tls;
 pub mod iot_credentials;
 pub(crate) mod mutual_tls;
 pub mod provisioning;
+pub mod service;
+pub mod state;
 pub mod systemd;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -13,6 +13,7 @@ use edgecam_media::mp4::random_access_box;
 use edgecam_media::ring::Position;
 
 use super::{Index, Segment, name, scan};
+use crate::host::state;
 
 /// What was found.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub struct Recovered {
 
 /// Lists the archive in `directory` and changes nothing: for looking at it while an agent may be writing it.
 pub fn inspect(directory: &Path) -> io::Result<Arc<Index>> {
+    state::look(directory).map_err(io::Error::other)?;
     let index = Arc::<Index>::default();
     {
         let mut state = index.lock();
@@ -53,9 +55,11 @@ fn list(directory: &Path) -> io::Result<Vec<Segment>> {
     Ok(segments)
 }
 
-/// Opens the archive in `directory`, which is made if it is missing.
+/// Opens the archive in `directory`, which is made if it is missing. One that a newer agent has written is not touched:
+/// what cannot be read here might be mended away.
 pub fn open(directory: &Path) -> io::Result<Recovered> {
     std::fs::create_dir_all(directory)?;
+    state::adopt(directory).map_err(io::Error::other)?;
     let mut segments = list(directory)?;
     let mut recovered = Recovered { index: Arc::default(), next_gop: 0, latest: None, bytes_cut: 0, files_removed: 0 };
     while let Some(newest) = segments.last_mut() {
