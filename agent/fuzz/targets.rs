@@ -5,6 +5,7 @@ use edgecam::capture::nuuo::{self, Framing, Part, PartError, PartReader};
 use edgecam::capture::onvif;
 use edgecam::config;
 use edgecam::control::command::{Name, Request, is_id};
+use edgecam::host::greengrass::frame::{Decoder, FRAME_MOST, Frame};
 use edgecam::live::honeycomb;
 use edgecam::xml;
 
@@ -20,6 +21,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("xml", xml),
     ("onvif", onvif),
     ("playlist", playlist),
+    ("ipc", ipc),
 ];
 
 /// A command is understood or refused with a reason that can be shown; what it is called by can be a level of a topic.
@@ -148,4 +150,45 @@ pub(crate) fn onvif(data: &[u8]) {
             assert!(onvif::discovery::matches(&text, "1", "h").len() <= 16);
         }
     }
+}
+
+/// What comes over the nucleus's socket gives the same frames however it is cut, and none that is damaged.
+pub(crate) fn ipc(data: &[u8]) {
+    let Some((&at, data)) = data.split_first() else { return };
+    let text = String::from_utf8_lossy(data);
+    let mut written = bytes::BytesMut::new();
+    Frame::request(i32::from(at), "GetConfiguration", &serde_json::json!(text)).write(&mut written).expect("it fits");
+    let whole = frames(&[&written]);
+    assert!(whole.1 && whole.0.len() == 1 && whole.0[0].stream == i32::from(at), "what we write we read");
+    let (head, rest) = written.split_at(usize::from(at).min(written.len()));
+    assert_eq!(frames(&[head, rest]), whole);
+    if let Some(byte) = written.get_mut(usize::from(at)) {
+        *byte ^= 1 << (at % 8);
+        let (found, is_well) = frames(&[&written]);
+        assert!(found.is_empty() || usize::from(at) >= written.len(), "{is_well}");
+    }
+    let (head, rest) = data.split_at(usize::from(at).min(data.len()));
+    assert_eq!(frames(&[data]).0, frames(&[head, rest]).0);
+}
+
+/// The frames, and whether nothing was wrong.
+fn frames(pieces: &[&[u8]]) -> (Vec<Frame>, bool) {
+    let (mut decoder, mut found) = (Decoder::default(), Vec::new());
+    for piece in pieces {
+        decoder.feed(piece);
+        loop {
+            match decoder.next_frame() {
+                Ok(Some(frame)) => {
+                    assert!(frame.payload.len() < FRAME_MOST);
+                    found.push(frame);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    return (found, false);
+                }
+            }
+        }
+    }
+    (found, true)
 }

@@ -21,6 +21,7 @@ use self::nvrs::Nvrs;
 use crate::capture::nvr::NvrCell;
 use crate::capture::supervisor::{self, Capture};
 use crate::config::{self, Config};
+use crate::control::clip::Cutting;
 use crate::encode::Control;
 use crate::event::outlet::Broker;
 use crate::event::publish::{Aws, Publisher};
@@ -95,6 +96,8 @@ pub struct CameraHandle {
     pub force_idr: watch::Sender<u64>,
     /// What is asked of its encoder.
     pub encoder: watch::Sender<Control>,
+    /// Clips that are being cut of it.
+    pub cutting: Cutting,
 }
 
 impl CameraHandle {
@@ -335,6 +338,7 @@ impl Agent {
             upload: upload.clone(),
             force_idr,
             encoder,
+            cutting: Cutting::default(),
         };
         let sub_stream = self.start_sub_stream(&handle, &capture, &stop_capture);
         let looked_at = handle.sub_stream.as_ref().map_or(&handle.footage, |(footage, _)| footage);

@@ -15,6 +15,9 @@ use crate::harness::{PATIENCE, Rig};
 /// The agent opens a new session a minute before the token expires: with this life, every 15 s.
 const TOKEN_LIFE: Duration = Duration::from_secs(75);
 
+/// What a component shows to the token exchange service.
+const TOKEN: &str = "of-the-component";
+
 /// What hands out credentials inside a container, as ECS and Greengrass do: new ones with each request.
 struct Issuer {
     port: u16,
@@ -34,7 +37,10 @@ impl Issuer {
                 let Ok((mut tcp, _)) = listener.accept().await else { continue };
                 let mut request = vec![0; 4096];
                 let length = tcp.read(&mut request).await.unwrap_or(0);
-                if !request[..length].starts_with(b"GET /credentials ") {
+                let request = String::from_utf8_lossy(&request[..length]).to_ascii_lowercase();
+                // Greengrass' token exchange service answers nobody else.
+                let is_ours = request.contains(&format!("\r\nauthorization: {TOKEN}\r\n"));
+                if !request.starts_with("get /credentials ") || !is_ours {
                     continue;
                 }
                 let expires = SystemTime::now() + TOKEN_LIFE;
@@ -134,5 +140,6 @@ async fn rig(test: &str, clip: &std::path::Path) -> (Rig, Issuer) {
     let issuer = Issuer::start(Arc::clone(&rig.kvs)).await;
     let uri = format!("http://127.0.0.1:{}/credentials", issuer.port);
     rig.environment.push(("AWS_CONTAINER_CREDENTIALS_FULL_URI".to_owned(), uri));
+    rig.environment.push(("AWS_CONTAINER_AUTHORIZATION_TOKEN".to_owned(), TOKEN.to_owned()));
     (rig, issuer)
 }

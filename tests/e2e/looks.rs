@@ -2,7 +2,7 @@
 //! the model that is built in; and detectors that cannot work.
 
 mod page;
-mod publishers;
+pub(crate) mod publishers;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::harness::media::tool;
 use crate::harness::{PATIENCE, Rig, agent, http, poll, rig};
 
 /// A camera that is looked at: the drawn scene, with an IDR each second.
-fn looked_at(name: &str, rate: u32, detector: &Value) -> Value {
+pub(crate) fn looked_at(name: &str, rate: u32, detector: &Value) -> Value {
     let mut camera = rig::camera(
         name,
         "test_pattern",
@@ -28,7 +28,7 @@ fn looked_at(name: &str, rate: u32, detector: &Value) -> Value {
     camera
 }
 
-fn shapes() -> Value {
+pub(crate) fn shapes() -> Value {
     json!({ "type": "object", "model": "demo", "events": { "min_frames": 1, "update": "0s", "cool_down": "0s" } })
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use edgecam::control::mqtt::{
-    Client, Connection, Identity, Inbox, Kind, Message, MqttState, MqttStatus, Settings, Tls, run,
+    Client, Connection, Identity, Inbox, Kind, Message, MqttState, MqttStatus, Settings, Tls, Via, run,
 };
 use edgecam::event::outbox::{self, Bounds};
 use edgecam::run::stage::Stage;
@@ -38,6 +38,7 @@ fn settings(broker: &Broker, client_id: &str, identity: &Issued) -> Settings {
     let directory = Some(outbox_of(&broker.scratch, client_id));
     Settings {
         connection: Connection {
+            via: Via::Broker,
             host: "localhost".to_owned(),
             port: broker.port,
             tls: Some(Tls { ca_file: Some(broker.ca.clone()), identity: Some(identity), alpn: None }),

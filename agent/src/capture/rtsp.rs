@@ -11,6 +11,7 @@
 mod audio;
 mod endpoint;
 mod mjpeg;
+mod secret;
 mod tls_tunnel;
 
 use std::io;
@@ -50,6 +51,16 @@ const PROBE: Duration = Duration::from_secs(2);
 
 /// Connects and delivers until `cancel` is called (`Ok`) or something ends it.
 pub async fn attempt(settings: &Rtsp, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
+    let found = match &settings.secret {
+        None => None,
+        Some(secret) => tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Ok(()),
+            found = Box::pin(secret::url(secret)) => Some(found?),
+        },
+    };
+    let named = found.map(|(url, credentials)| Rtsp { url, credentials, secret: None, ..settings.clone() });
+    let settings = named.as_ref().unwrap_or(settings);
     let endpoint = Endpoint::new(&settings.url, settings.credentials.is_some())?;
     let tunnel = tokio::select! {
         biased;

@@ -44,5 +44,5 @@ pub(super) async fn main(arguments: Arguments) -> ExitCode {
     }
     let commanded = Commanded::load(&config.state_dir);
     commanded.switch(&mut config);
-    serve(config, commanded, None).await
+    serve(config, commanded, None, None).await
 }

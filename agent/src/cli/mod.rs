@@ -11,6 +11,7 @@ mod discover;
 mod encoder;
 mod fetch;
 mod findings;
+mod greengrass;
 mod nvr;
 mod output;
 mod picture;

@@ -9,6 +9,11 @@ pub(super) fn say(line: fmt::Arguments<'_>) {
     writeln!(io::stdout(), "{line}").ok();
 }
 
+/// A line on standard error, before there is a log.
+pub(super) fn note(line: &str) {
+    writeln!(io::stderr(), "edgecam: {line}").ok();
+}
+
 /// A line on standard error, and an exit code.
 pub(super) fn fail(code: u8, line: fmt::Arguments<'_>) -> ExitCode {
     writeln!(io::stderr(), "edgecam: {line}").ok();

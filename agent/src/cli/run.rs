@@ -13,7 +13,9 @@ use super::EXIT_CONFIG;
 use super::output::fail;
 use crate::config::{Config, Honeycomb, Http, Mqtt};
 use crate::control::commanded::{self, Commanded};
+use crate::control::greengrass::{Begun, Component};
 use crate::control::link::MqttLink;
+use crate::control::mqtt::Via;
 use crate::control::{self, Control, mqtt};
 use crate::host::systemd::Notifier;
 use crate::run::stage::Stage;
@@ -28,15 +30,27 @@ const TICK: Duration = Duration::from_secs(1);
 const CLOSE: Duration = Duration::from_millis(500);
 
 #[derive(Args)]
+#[group(required = true, multiple = false)]
 pub(super) struct Arguments {
     /// The config file (YAML or JSON)
     #[arg(long, short)]
-    config: PathBuf,
+    config: Option<PathBuf>,
+    /// As a Greengrass component: the config is the component's configuration
+    #[arg(long)]
+    greengrass: bool,
 }
 
 pub(super) async fn main(arguments: Arguments) -> ExitCode {
-    match commanded::effective(&arguments.config) {
-        Ok((config, commanded)) => serve(config, commanded, Some(&arguments.config)).await,
+    let begun = match arguments.config {
+        Some(file) => Ok((file, None)),
+        None => super::greengrass::begin().await,
+    };
+    let (file, origin) = match begun {
+        Ok(begun) => begun,
+        Err(error) => return fail(EXIT_CONFIG, format_args!("{error}")),
+    };
+    match commanded::effective(&file) {
+        Ok((config, commanded)) => serve(config, commanded, Some(&file), origin).await,
         Err(error) => fail(EXIT_CONFIG, format_args!("{error}")),
     }
 }
@@ -48,8 +62,8 @@ enum End {
     Restart,
 }
 
-/// Runs the agent. `file` is what SIGHUP reads again.
-pub(super) async fn serve(config: Config, commanded: Commanded, file: Option<&Path>) -> ExitCode {
+/// Runs the agent. `file` is what SIGHUP reads again; `begun` is how the nucleus's configuration got into it.
+pub(super) async fn serve(config: Config, commanded: Commanded, file: Option<&Path>, begun: Option<Begun>) -> ExitCode {
     telemetry::log::init(config.log_level);
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
@@ -64,7 +78,8 @@ pub(super) async fn serve(config: Config, commanded: Commanded, file: Option<&Pa
         Ok(started) => *agent.write().await = Some(started),
         Err(error) => return fail(1, format_args!("the disk thread cannot be started: {error}")),
     }
-    let mut doors = Doors::open(settings, &control);
+    let component = super::greengrass::component(file, begun);
+    let mut doors = Doors::open(settings, &control, component.as_ref());
     let mut notifier = Notifier::new();
     let mut tick = tokio::time::interval(TICK);
     let end = loop {
@@ -85,6 +100,11 @@ pub(super) async fn serve(config: Config, commanded: Commanded, file: Option<&Pa
                     reload(file, &control, &mut doors).await;
                 }
                 notifier.reloaded();
+            }
+            () = config_from(component.as_ref()) => {
+                if let Some(file) = file {
+                    reload(file, &control, &mut doors).await;
+                }
             }
         }
     };
@@ -141,6 +161,14 @@ async fn either(first: &mut Signal, second: &mut Signal) {
     }
 }
 
+/// Waits until the nucleus has a new config.
+async fn config_from(component: Option<&Component>) {
+    match component {
+        Some(component) => component.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A config that cannot be used changes nothing.
 async fn reload(file: &Path, control: &Control, doors: &mut Doors) {
     let (config, commanded) = match commanded::effective(file) {
@@ -161,6 +189,8 @@ async fn reload(file: &Path, control: &Control, doors: &mut Doors) {
 
 /// Where commands come in and reports go out.
 struct Doors {
+    /// The nucleus of Greengrass: its connection, and what is said over it.
+    greengrass: Vec<(Stage, CancellationToken)>,
     control: (Stage, CancellationToken),
     nvrs: (Stage, CancellationToken),
     http: Option<Door<Http>>,
@@ -190,7 +220,7 @@ impl Settings {
 }
 
 impl Doors {
-    fn open(Settings { http, mqtt }: Settings, control: &Control) -> Self {
+    fn open(Settings { http, mqtt }: Settings, control: &Control, component: Option<&Component>) -> Self {
         let cancel = CancellationToken::new();
         let (commands, token) = (control.clone(), cancel.clone());
         let make = move || control::run(commands.clone(), token.clone());
@@ -198,6 +228,7 @@ impl Doors {
         let (commands, token) = (control.clone(), listening.clone());
         let take = move || control::nvrs::run(commands.clone(), token.clone());
         Self {
+            greengrass: component.map(|component| super::greengrass::open(component, control)).unwrap_or_default(),
             nvrs: (Stage::spawn("nvrs".to_owned(), listening.clone(), take), listening),
             control: (Stage::spawn("control".to_owned(), cancel.clone(), make), cancel),
             http: http.map(|http| open_http(http, control)),
@@ -235,6 +266,10 @@ impl Doors {
         if let Some(mqtt) = self.mqtt {
             mqtt.close().await;
         }
+        for (stage, cancel) in self.greengrass {
+            cancel.cancel();
+            stage.end(CLOSE).await;
+        }
     }
 }
 
@@ -266,8 +301,17 @@ fn open_mqtt(settings: Broker, control: &Control) -> Option<Door<Broker>> {
     let network = Arc::<Network>::default();
     let (client, cancel) = (link.client().clone(), CancellationToken::new());
     let token = cancel.clone();
-    let make = move || mqtt::run(client.clone(), network.clone(), token.clone());
-    let connection = (Stage::spawn("mqtt".to_owned(), cancel.clone(), make), cancel);
+    let stage = match settings.0.connection.via {
+        Via::Broker => {
+            let make = move || mqtt::run(client.clone(), network.clone(), token.clone());
+            Stage::spawn("mqtt".to_owned(), cancel.clone(), make)
+        }
+        Via::Nucleus => {
+            let make = move || mqtt::run_over_nucleus(client.clone(), token.clone());
+            Stage::spawn("mqtt".to_owned(), cancel.clone(), make)
+        }
+    };
+    let connection = (stage, cancel);
     let cancel = CancellationToken::new();
     let token = cancel.clone();
     let make = move || link.clone().run(token.clone());

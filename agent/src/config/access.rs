@@ -67,3 +67,9 @@ pub(crate) fn percent_decode(text: &str) -> String {
         .map(|(_, value)| value.into_owned())
         .unwrap_or_default()
 }
+
+/// A camera's URL that came from elsewhere, without user and password, and these. The message does not repeat it.
+pub(crate) fn camera_url(url: &str) -> std::result::Result<(Url, Option<Credentials>), String> {
+    let access = Access { url, username: None, password_file: None, password_env: None };
+    access.check("it", &["rtsp", "rtsps"]).map_err(|error| error.to_string())
+}

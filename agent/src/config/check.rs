@@ -10,7 +10,7 @@ use super::error::ConfigError;
 use super::nvrs::Checked;
 use super::publishers::WrittenPublishers;
 use super::secret::Secret;
-use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspTransport, Source};
+use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspTransport, Source, UrlSecret};
 use super::value::Span;
 use super::{
     Archive, Aws, Camera, Commands, Config, Http, Inference, Schedule, Switches, Upload, UploadMode, UploadOrder,
@@ -178,7 +178,7 @@ pub(super) fn camera(written: written::Camera, general: &General<'_>) -> Result<
     }
     let key = format!("cameras.{name}");
     let mut sources = Vec::new();
-    sources.extend(written.rtsp.map(|s| rtsp(s, &format!("{key}.rtsp"))).transpose()?);
+    sources.extend(named(written.rtsp, general.thing, &name).map(|s| rtsp(s, &format!("{key}.rtsp"))).transpose()?);
     sources.extend(written.nuuo.map(|s| super::nvr::nuuo(s, &format!("{key}.nuuo"))).transpose()?);
     sources.extend(written.onvif.map(|s| super::nvr::onvif(s, &format!("{key}.onvif"))).transpose()?);
     sources.extend(
@@ -223,7 +223,8 @@ pub(super) fn camera(written: written::Camera, general: &General<'_>) -> Result<
     }
     let (ring, ring_most) = (ring as usize, ring_most as usize);
     let switches = Switches { enabled: written.enabled, ..Switches::default() };
-    let sub_stream = written.sub_stream.map(|s| rtsp(s, &format!("{key}.sub_stream"))).transpose()?;
+    let sub_stream =
+        named(written.sub_stream, general.thing, &name).map(|s| rtsp(s, &format!("{key}.sub_stream"))).transpose()?;
     let General { state_dir, has_broker, .. } = *general;
     Ok(Camera {
         detectors: detectors::check(written.detectors, &key, written.fps_limit)?,
@@ -260,7 +261,36 @@ pub(super) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-pub(super) fn rtsp(written: written::Rtsp, key: &str) -> Result<Source> {
+/// In place of the URL that a secret holds.
+const SECRET_URL: &str = "rtsp://secret/";
+/// Longest name of a secret (Secrets Manager); an ARN is longer.
+const SECRET_MOST: usize = 2048;
+
+/// The secret that holds the URL, if there is one; its name then takes the place of the URL.
+fn secret(written: &mut written::Rtsp, key: &str) -> Result<Option<UrlSecret>> {
+    let Some(id) = written.secret.take() else { return Ok(None) };
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || "/_+=.@-:".contains(c);
+    if id.is_empty() || id.len() > SECRET_MOST || !id.chars().all(is_legal) {
+        let message = format!("`{id}` is not the name or ARN of a secret; `{{thing}}` and `{{camera}}` are filled in");
+        return wrong(&format!("{key}.secret"), message);
+    }
+    let has_access = written.username.is_some() || written.password_file.is_some() || written.password_env.is_some();
+    if !written.url.is_empty() || has_access {
+        return wrong(&format!("{key}.secret"), "holds URL, user and password: leave out url and the keys for them");
+    }
+    SECRET_URL.clone_into(&mut written.url);
+    // How to reach AWS is filled in by `in_region`.
+    Ok(Some(UrlSecret { id, aws: Aws::default() }))
+}
+
+/// Fills in what the name of a secret may hold.
+fn named(written: Option<written::Rtsp>, thing: &str, camera: &str) -> Option<written::Rtsp> {
+    let fill = |id: String| id.replace("{thing}", thing).replace("{camera}", camera);
+    written.map(|rtsp| written::Rtsp { secret: rtsp.secret.map(fill), ..rtsp })
+}
+
+pub(super) fn rtsp(mut written: written::Rtsp, key: &str) -> Result<Source> {
+    let secret = secret(&mut written, key)?;
     let access = Access {
         url: &written.url,
         username: written.username,
@@ -276,6 +306,7 @@ pub(super) fn rtsp(written: written::Rtsp, key: &str) -> Result<Source> {
     let range = (seconds(1), seconds(300));
     Ok(Source::Rtsp(Rtsp {
         url,
+        secret,
         credentials,
         transport,
         ca_file: written.ca_file,

@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(crate) use access::percent_decode;
+pub(crate) use access::{camera_url, percent_decode};
 pub use detectors::Detector;
 pub use error::ConfigError;
 pub use honeycomb::{Honeycomb, LiveLimits};

@@ -10,7 +10,7 @@ use url::Url;
 use super::check::{Result, seconds, secret_file, span, wrong};
 use super::secret::Secret;
 use super::value::{Size, Span};
-use crate::control::mqtt::{Connection, Identity, Login, Proxy, Tls, limits};
+use crate::control::mqtt::{Connection, Identity, Login, Proxy, Tls, Via, limits};
 use crate::event::outbox::{self, Bounds};
 
 /// What AWS IoT wants to hear on port 443 ("Protocols, port mappings, and authentication").
@@ -25,7 +25,8 @@ const MIB: u64 = 1 << 20;
 #[derive(Deserialize, JsonSchema, Debug)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Written {
-    /// Host name of the broker. AWS IoT: what `aws iot describe-endpoint --endpoint-type iot:Data-ATS` prints.
+    /// Host name of the broker. AWS IoT: what `aws iot describe-endpoint --endpoint-type iot:Data-ATS` prints. `greengrass`
+    /// in a Greengrass component: its nucleus has the connection; keys about the connection itself are left out then.
     pub(crate) endpoint: String,
     /// Its port: 8883, or 443 where a firewall allows no other (AWS IoT then tells MQTT by ALPN). Default: 8883.
     pub(crate) port: Option<u16>,
@@ -104,6 +105,7 @@ pub struct Mqtt {
 }
 
 pub(super) fn check(written: Written, thing: &str, state_dir: &Path) -> Result<Mqtt> {
+    let via = via(&written)?;
     let host = host(&written.endpoint)?;
     let tls = tls(&written, &host)?;
     let client_id = written.client_id.unwrap_or_else(|| thing.to_owned());
@@ -123,6 +125,7 @@ pub(super) fn check(written: Written, thing: &str, state_dir: &Path) -> Result<M
         thing: thing.to_owned(),
         topic_prefix: topic_prefix(written.topic_prefix.as_deref().unwrap_or("edgecam/{thing}"), thing)?,
         connection: Connection {
+            via,
             port: written.port.unwrap_or(if tls.is_some() { TLS_PORT } else { 1883 }),
             host,
             tls,
@@ -133,6 +136,31 @@ pub(super) fn check(written: Written, thing: &str, state_dir: &Path) -> Result<M
             outbox: outbox(written.outbox, state_dir)?,
         },
     })
+}
+
+/// What the nucleus stands for.
+const NUCLEUS: &str = "greengrass";
+
+fn via(written: &Written) -> Result<Via> {
+    if written.endpoint != NUCLEUS {
+        return Ok(Via::Broker);
+    }
+    let keys = [
+        ("port", written.port.is_some()),
+        ("ca_file", written.ca_file.is_some()),
+        ("certificate", written.certificate.is_some()),
+        ("private_key", written.private_key.is_some()),
+        ("username", written.username.is_some()),
+        ("password_file", written.password_file.is_some()),
+        ("client_id", written.client_id.is_some()),
+        ("keep_alive", written.keep_alive.is_some()),
+        ("proxy", written.proxy.is_some()),
+        ("insecure_plain", written.insecure_plain),
+    ];
+    match keys.iter().find(|(_, is_given)| *is_given) {
+        Some((key, _)) => wrong(&format!("mqtt.{key}"), "the nucleus has the connection: leave it out"),
+        None => Ok(Via::Nucleus),
+    }
 }
 
 /// "Device Shadow" limits: 64 bytes of letters, digits, `-`, `_` and `:`.
@@ -264,7 +292,8 @@ mod tests {
     fn defaults() {
         assert_eq!(parse("thing: gw\n").map(|config| config.mqtt).map_err(|error| error.to_string()), Ok(None));
         let mqtt = parsed("").expect("valid");
-        let Connection { host, port, tls, client_id, keep_alive, proxy, outbox, login } = mqtt.connection;
+        let Connection { host, port, tls, client_id, keep_alive, proxy, outbox, login, via } = mqtt.connection;
+        assert_eq!(via, Via::Broker);
         assert_eq!((host.as_str(), port, client_id.as_str(), proxy, login), ("broker", 8883, "gw", None, None));
         assert_eq!((tls, keep_alive), (Some(Tls { ca_file: None, identity: None, alpn: None }), seconds(60)));
         assert_eq!(outbox.directory.as_deref(), Some(Path::new("/var/lib/edgecam/mqtt-outbox")));
@@ -316,6 +345,10 @@ mod tests {
                 parse(&format!("mqtt: {{endpoint: '{endpoint}'}}\n").replace("'''", "'")).expect_err(endpoint);
             assert!(message.to_string().contains("mqtt.endpoint"), "{message}");
         }
+        let nucleus = |keys: &str| parse(&format!("mqtt: {{endpoint: greengrass{keys}}}\n"));
+        let via = nucleus("").ok().and_then(|config| config.mqtt).map(|mqtt| mqtt.connection.via);
+        assert_eq!(via, Some(Via::Nucleus));
+        assert!(nucleus(", port: 443").expect_err("a port").to_string().contains("mqtt.port: the nucleus has"));
         let aws = parse("mqtt: {endpoint: a-ats.iot.eu-west-1.amazonaws.com}\n").expect_err("no certificate");
         assert!(aws.to_string().contains("certificate and private_key"));
     }

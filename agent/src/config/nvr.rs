@@ -134,6 +134,7 @@ pub(super) fn onvif(written: WrittenOnvif, key: &str) -> Result<Source> {
     let range = (seconds(1), seconds(300));
     let rtsp = Rtsp {
         url: device.clone(),
+        secret: None,
         credentials,
         transport,
         ca_file: None,

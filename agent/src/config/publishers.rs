@@ -9,6 +9,7 @@ use url::Url;
 use super::check::{Result, secret_file, wrong};
 use super::secret::Secret;
 use super::value::Size;
+use crate::control::mqtt::limits;
 
 /// Where events go. Each waits on disk, in order, until it has arrived.
 #[derive(Deserialize, JsonSchema, Debug, Default, Clone)]
@@ -28,6 +29,8 @@ pub(crate) struct WrittenPublishers {
     pub(crate) dynamodb_table: Option<String>,
     /// An HTTP server that takes events by POST.
     pub(crate) webhook: Option<Webhook>,
+    /// Topic of Greengrass' local messages, for other components on this machine, such as `edgecam/{camera}/event`.
+    pub(crate) greengrass_topic: Option<String>,
     /// Directory for events and their pictures.
     pub(crate) directory: Option<PathBuf>,
     /// Most bytes in it; the oldest days go first. Default: 1 GiB.
@@ -108,6 +111,11 @@ pub enum Destination {
         /// Certificates to trust.
         ca_file: Option<PathBuf>,
     },
+    /// Other components of Greengrass on this machine.
+    Greengrass {
+        /// Topic; `{camera}` is filled in.
+        topic: String,
+    },
     /// A directory.
     Directory {
         /// Where.
@@ -136,6 +144,7 @@ impl Destination {
             Self::S3 { .. } => "s3",
             Self::DynamoDb { .. } => "dynamodb",
             Self::Webhook { .. } => "webhook",
+            Self::Greengrass { .. } => "greengrass",
             Self::Directory { .. } => "directory",
         }
     }
@@ -147,6 +156,7 @@ impl Destination {
             Self::S3 { bucket, .. } => format!("the bucket {bucket}"),
             Self::DynamoDb { table } => format!("the table {table}"),
             Self::Webhook { url, .. } => format!("the webhook at {}", url.host_str().unwrap_or_default()),
+            Self::Greengrass { topic } => format!("Greengrass' local topic {topic}"),
             Self::Directory { path, .. } => path.display().to_string(),
         }
     }
@@ -189,6 +199,13 @@ pub(super) fn check(
     }
     if let Some(hook) = own.webhook.as_ref().or(general.webhook.as_ref()) {
         destinations.push(webhook(hook, &format!("{key}.webhook"))?);
+    }
+    if let Some(topic) = own.greengrass_topic.as_ref().or(general.greengrass_topic.as_ref()) {
+        let example = topic.replace("{camera}", "camera");
+        limits::topic(&example)
+            .and_then(|()| if example.contains(['{', '}']) { Err("known is {camera}".to_owned()) } else { Ok(()) })
+            .or_else(|error| wrong(&format!("{key}.greengrass_topic"), format_args!("`{topic}`: {error}")))?;
+        destinations.push(Destination::Greengrass { topic: topic.clone() });
     }
     let max_size = own.directory_max_size.or(general.directory_max_size);
     let max_bytes = max_size.map_or(1 << 30, |size| size.0);

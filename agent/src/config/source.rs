@@ -70,8 +70,10 @@ pub enum RtspTransport {
 /// Settings of an `rtsp` source.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Rtsp {
-    /// `rtsp://` or `rtsps://`, without user and password.
+    /// `rtsp://` or `rtsps://`, without user and password. Where there is a secret, nothing.
     pub url: Url,
+    /// Where the URL is.
+    pub secret: Option<UrlSecret>,
     /// For Basic and Digest.
     pub credentials: Option<Credentials>,
     /// Transport to ask for first.
@@ -84,6 +86,15 @@ pub struct Rtsp {
     pub setup_timeout: Duration,
     /// A camera that sends no picture for this long is frozen.
     pub frame_timeout: Duration,
+}
+
+/// A secret of AWS Secrets Manager that holds a camera's URL, user and password included.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UrlSecret {
+    /// Its name or ARN.
+    pub id: String,
+    /// How to reach AWS, where Greengrass does not have it.
+    pub aws: Aws,
 }
 
 /// A user name and password.

@@ -3,7 +3,7 @@
 use super::access::Access;
 use super::check::{Result, seconds, span, wrong};
 use super::identity::is_stream_name;
-use super::source::{Hls, Kvs, Source};
+use super::source::{Hls, Kvs, Rtsp, Source};
 use super::{Aws, Camera, written};
 
 pub(super) fn hls(written: written::Hls, key: &str) -> Result<Source> {
@@ -31,9 +31,14 @@ pub(super) fn kvs(written: written::Kvs, key: &str) -> Result<Source> {
     }))
 }
 
-/// Streams that are played are in the region of `aws`, unless they say another.
+/// Streams that are played are in the region of `aws`, unless they say another. Secrets are there too.
 pub(super) fn in_region(cameras: &mut [Camera], aws: &Aws) {
     for camera in cameras {
+        for source in [Some(&mut camera.source), camera.sub_stream.as_mut()].into_iter().flatten() {
+            if let Source::Rtsp(Rtsp { secret: Some(secret), .. }) = source {
+                secret.aws = Aws { create_streams: None, ..aws.clone() };
+            }
+        }
         if let Source::Kvs(kvs) = &mut camera.source {
             let region = kvs.aws.region.take().or_else(|| aws.region.clone());
             kvs.aws = Aws { region, create_streams: None, ..aws.clone() };

@@ -167,7 +167,13 @@ fn yes() -> bool {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rtsp {
     /// `rtsp://` or `rtsps://`. User and password may be in it, percent-encoded; better in the keys below.
+    #[serde(default)]
     pub(crate) url: String,
+    /// Instead of `url` and the keys for user and password: a secret of AWS Secrets Manager, by name or ARN, with `{thing}`
+    /// and `{camera}` filled in. It holds JSON with the URL as `MediaURI`, as for the KVS Edge Agent, or as `RTSPStreamURL`.
+    /// It is asked for at each attempt to connect: from Greengrass' secret manager where there is one, else from AWS
+    /// (`secretsmanager:GetSecretValue`).
+    pub(crate) secret: Option<String>,
     /// User name.
     pub(crate) username: Option<String>,
     /// File that holds the password.

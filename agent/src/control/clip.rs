@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use edgecam_media::Timestamp;
@@ -55,6 +56,31 @@ pub(crate) async fn run(
     }
 }
 
+/// Clips of a camera that are being cut. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Cutting(Arc<AtomicUsize>);
+
+impl Cutting {
+    /// Whether there is one.
+    pub fn is_going_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn begin(&self) -> Cut {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Cut(self.0.clone())
+    }
+}
+
+/// A clip that is being cut, until it is dropped.
+struct Cut(Arc<AtomicUsize>);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Cuts a clip; the reply says where it is.
 pub(super) async fn cut(camera: &CameraHandle, period: Period, state_dir: &Path) -> Ending {
     let name = &camera.config.name;
@@ -69,6 +95,7 @@ pub(super) async fn cut(camera: &CameraHandle, period: Period, state_dir: &Path)
     if !has_footage(camera, period) {
         return rejected(format!("`{name}` has no footage from {} to {}", period.start, period.end));
     }
+    let _cut = camera.cutting.begin();
     written(camera, period.end).await;
     let to = directory(state_dir, name);
     let file = to.join(format!("{}-{}.mp4", period.start.unix_millis(), period.end.unix_millis()));

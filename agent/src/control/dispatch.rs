@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{Command, Name, Request};
 use super::commanded::Commanded;
+use super::greengrass::{self, Component};
 use super::journal::Journal;
 use super::mqtt::{Client, MqttStatus};
 use super::reply::{Ending, Outcome, Reply};
@@ -55,6 +56,7 @@ struct Shared {
     counts: Mutex<Counts>,
     due: Mutex<Vec<(String, Reply)>>,
     mqtt: Mutex<Option<Client>>,
+    component: OnceLock<Component>,
     context: Context,
 }
 
@@ -106,6 +108,7 @@ impl Control {
             counts: Mutex::default(),
             due: Mutex::new(due),
             mqtt: Mutex::default(),
+            component: OnceLock::new(),
             context: Context { agent, commanded, file, state_dir, restart: Notify::new() },
         }))
     }
@@ -180,6 +183,17 @@ impl Control {
     /// What the MQTT connection is doing; `None` when there is none in the config.
     pub fn mqtt(&self) -> Option<MqttStatus> {
         lock(&self.0.mqtt).as_ref().map(Client::status)
+    }
+
+    /// The Greengrass component that the agent is, for the status. Once at most.
+    pub fn set_component(&self, component: Component) {
+        // A second one would be the same.
+        self.0.component.set(component).ok();
+    }
+
+    /// How the Greengrass component does; `None` when it is none.
+    pub fn greengrass(&self) -> Option<greengrass::Status> {
+        self.0.component.get().map(Component::status)
     }
 
     /// Counters since the start.

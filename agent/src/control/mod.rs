@@ -5,6 +5,7 @@ pub mod command;
 pub mod commanded;
 mod config;
 pub mod dispatch;
+pub mod greengrass;
 mod honeycomb;
 mod iot;
 mod journal;

@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub(crate) mod device_tls;
+pub mod greengrass;
 pub mod iot_credentials;
 pub(crate) mod mutual_tls;
 pub mod provisioning;

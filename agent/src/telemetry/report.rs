@@ -47,6 +47,9 @@ pub struct AgentReport {
     /// The MQTT connection, where there is one to tell of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mqtt: Option<MqttReport>,
+    /// The Greengrass component, where the agent is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub greengrass: Option<serde_json::Value>,
     /// Commands since the start, where they are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commands: Option<Counts>,
@@ -343,6 +346,7 @@ pub fn agent(agent: &Agent, now: Timestamp) -> AgentReport {
         nvrs,
         publishers,
         mqtt: None,
+        greengrass: None,
         commands: None,
     }
 }
@@ -467,7 +471,10 @@ fn upload(camera: &CameraHandle, latest: Option<Timestamp>) -> Option<UploadRepo
 pub fn source(source: &Source) -> String {
     use crate::config::source::{Input, V4l2Device};
     match source {
-        Source::Rtsp(rtsp) => redact_url(&rtsp.url),
+        Source::Rtsp(rtsp) => match &rtsp.secret {
+            Some(secret) => format!("rtsp, URL in the secret {}", secret.id),
+            None => redact_url(&rtsp.url),
+        },
         Source::Nuuo(nuuo) => nuuo.to_string(),
         Source::Onvif(onvif) => onvif.to_string(),
         Source::ElementaryStream(stream) => match &stream.input {

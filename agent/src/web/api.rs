@@ -7,7 +7,7 @@ use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::{Shared, view};
-use crate::control::Control;
+use crate::control::{Control, greengrass};
 use crate::host::wall_clock;
 use crate::telemetry::metrics as prometheus;
 use crate::telemetry::report::{self, AgentReport, StreamReport};
@@ -17,7 +17,15 @@ pub(super) type Answer = Result<Json<Value>, (StatusCode, Json<Value>)>;
 
 async fn report(control: &Control) -> Option<AgentReport> {
     let report = control.agent().read().await.as_ref().map(|agent| report::agent(agent, wall_clock()))?;
-    Some(AgentReport { mqtt: control.mqtt().map(report::mqtt), commands: Some(control.counts()), ..report })
+    let greengrass = control.greengrass();
+    let is_refused = greengrass.as_ref().is_some_and(|status| status.config_refused.is_some());
+    Some(AgentReport {
+        status: if is_refused { "degraded" } else { report.status },
+        mqtt: control.mqtt().map(report::mqtt),
+        greengrass: greengrass.as_ref().map(greengrass::Status::to_json),
+        commands: Some(control.counts()),
+        ..report
+    })
 }
 
 pub(super) async fn camera(agent: &Shared, name: &str) -> Result<CameraHandle, (StatusCode, Json<Value>)> {
@@ -55,6 +63,7 @@ pub(super) async fn health(State(control): State<Control>) -> Response {
         "nvrs": report.nvrs,
         "publishers": report.publishers,
         "mqtt": report.mqtt,
+        "greengrass": report.greengrass,
         "live_streams": live.as_ref().map(|live| live.active_streams),
         "total_viewers": live.as_ref().map(|live| live.total_viewers),
     });

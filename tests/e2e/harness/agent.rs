@@ -75,6 +75,34 @@ impl Agent {
         Self { child, log: log.to_owned(), port }
     }
 
+    /// Starts `edgecam run --greengrass` in the component's work directory.
+    pub(crate) fn start_component(directory: &Path, port: u16, log: &Path, environment: &[(String, String)]) -> Self {
+        let out = File::options().create(true).append(true).open(log).expect("a log file");
+        let mut command = program(environment);
+        command.args(["run", "--greengrass"]).current_dir(directory);
+        command.stdout(out.try_clone().expect("a descriptor")).stderr(out);
+        let child = command.spawn().expect("the agent starts");
+        Self { child, log: log.to_owned(), port }
+    }
+
+    /// Starts a shell with `script`, as the nucleus does.
+    pub(crate) fn start_script(
+        script: &str,
+        directory: &Path,
+        port: u16,
+        log: &Path,
+        environment: &[(String, String)],
+    ) -> Self {
+        let out = File::options().create(true).append(true).open(log).expect("a log file");
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(directory).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(out.try_clone().expect("a descriptor")).stderr(out);
+        let child = command.spawn().expect("the agent starts");
+        Self { child, log: log.to_owned(), port }
+    }
+
     /// Starts `edgecam demo`.
     pub(crate) fn demo(arguments: &[&str], port: u16, log: &Path) -> Self {
         let out = File::options().create(true).append(true).open(log).expect("a log file");

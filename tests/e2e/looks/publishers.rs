@@ -24,9 +24,9 @@ use crate::harness::{PATIENCE, Rig, poll, python};
 const EVENTS: usize = 1000;
 
 /// moto, as a server of its own.
-struct Moto {
+pub(crate) struct Moto {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
     python: std::path::PathBuf,
 }
 
@@ -38,7 +38,7 @@ impl Drop for Moto {
 }
 
 impl Moto {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let bin = python::environment("moto", &["moto[server]==5.1.16", "boto3"]).await;
         let port = free_port();
         let mut command = Command::new(bin.join("moto_server"));
@@ -50,11 +50,12 @@ impl Moto {
     }
 
     /// Runs Python with boto3 clients at hand; returns what it prints, as JSON.
-    async fn boto(&self, program: &str) -> Value {
+    pub(crate) async fn boto(&self, program: &str) -> Value {
         let head = format!(
             "import boto3, json\na = dict(endpoint_url='http://127.0.0.1:{}', region_name='eu-central-1', \
              aws_access_key_id='x', aws_secret_access_key='y')\nkinesis = boto3.client('kinesis', **a)\n\
-             s3 = boto3.client('s3', **a)\ndynamodb = boto3.client('dynamodb', **a)\n",
+             s3 = boto3.client('s3', **a)\ndynamodb = boto3.client('dynamodb', **a)\n\
+             secrets = boto3.client('secretsmanager', **a)\n",
             self.port
         );
         let output = tokio::process::Command::new(&self.python).arg("-c").arg(head + program).output().await;

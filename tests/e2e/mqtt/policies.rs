@@ -7,6 +7,7 @@ use crate::harness::Scratch;
 fn plain(scratch: &Scratch, port: u16) -> Settings {
     Settings {
         connection: Connection {
+            via: Via::Broker,
             host: "127.0.0.1".to_owned(),
             port,
             tls: None,

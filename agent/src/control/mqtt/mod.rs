@@ -18,6 +18,7 @@ mod client;
 mod connect;
 pub mod limits;
 mod message;
+mod nucleus;
 mod proxy;
 mod serve;
 mod session;
@@ -29,7 +30,8 @@ mod wire;
 
 pub use client::{Client, Inbox};
 pub use message::{Incoming, Kind, Message, Refused};
-pub use settings::{Connection, Login, Proxy, Settings, Tls};
+pub use nucleus::run_over_nucleus;
+pub use settings::{Connection, Login, Proxy, Settings, Tls, Via};
 pub use status::{Link, MqttState, MqttStatus, Reason};
 pub use task::run;
 

@@ -19,9 +19,21 @@ pub struct Settings {
     pub subscriptions: Vec<String>,
 }
 
+/// Who has the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Via {
+    /// We have.
+    #[default]
+    Broker,
+    /// The nucleus of Greengrass: we have its IPC.
+    Nucleus,
+}
+
 /// Where the broker is, and who we are: what the config decides.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Connection {
+    /// Who has the connection; all but `outbox` is for one of our own.
+    pub via: Via,
     /// Host of the broker.
     pub host: String,
     /// Its port.

@@ -1,4 +1,4 @@
-//! Requests to AWS, signed by SigV4: three small calls are not worth three SDKs.
+//! Requests to AWS, signed by SigV4: four small calls are not worth four SDKs.
 
 use std::time::SystemTime;
 
@@ -22,10 +22,11 @@ const ANSWER: usize = 4 << 20;
 
 /// One of AWS's services.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Service {
+pub(crate) enum Service {
     Kinesis,
     S3,
     DynamoDb,
+    SecretsManager,
 }
 
 impl Service {
@@ -35,6 +36,7 @@ impl Service {
             Self::Kinesis => "kinesis",
             Self::S3 => "s3",
             Self::DynamoDb => "dynamodb",
+            Self::SecretsManager => "secretsmanager",
         }
     }
 
@@ -44,6 +46,7 @@ impl Service {
             Self::Kinesis => "AWS_ENDPOINT_URL_KINESIS",
             Self::S3 => "AWS_ENDPOINT_URL_S3",
             Self::DynamoDb => "AWS_ENDPOINT_URL_DYNAMODB",
+            Self::SecretsManager => "AWS_ENDPOINT_URL_SECRETS_MANAGER",
         }
     }
 
@@ -69,30 +72,30 @@ impl Service {
 }
 
 /// One call.
-pub(super) struct Call<'a> {
-    pub(super) service: Service,
-    pub(super) method: Method,
+pub(crate) struct Call<'a> {
+    pub(crate) service: Service,
+    pub(crate) method: Method,
     /// Bucket and key, for S3.
-    pub(super) object: Option<(&'a str, &'a str)>,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: Bytes,
+    pub(crate) object: Option<(&'a str, &'a str)>,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Bytes,
 }
 
 /// What the service answered.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
 }
 
 /// A connection to one service.
 #[derive(Default)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     client: Option<(url::Origin, Client)>,
 }
 
 impl Connection {
     /// Signs a call, sends it and reads the answer. Any status is one.
-    pub(super) async fn call(&mut self, aws: &Aws, call: &Call<'_>) -> Result<Answer, Failure> {
+    pub(crate) async fn call(&mut self, aws: &Aws, call: &Call<'_>) -> Result<Answer, Failure> {
         let failed = |fault: edgecam_kvs::Fault| Failure {
             needs_a_person: fault.class.needs_a_person(),
             is_credentials: fault.class == FaultClass::Credentials,
@@ -154,7 +157,7 @@ impl Connection {
 
 impl Answer {
     /// What a refusal says, for a service that speaks JSON: its type and its text.
-    pub(super) fn json_error(&self) -> (String, String) {
+    pub(crate) fn json_error(&self) -> (String, String) {
         let value: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         let text = |keys: [&str; 2]| keys.iter().find_map(|key| value[key].as_str()).unwrap_or_default().to_owned();
         let kind = text(["__type", "code"]);
@@ -163,7 +166,7 @@ impl Answer {
     }
 
     /// A failure by the kind of error that the service names.
-    pub(super) fn failure(&self, what: &str, kind: &str, message: &str) -> Failure {
+    pub(crate) fn failure(&self, what: &str, kind: &str, message: &str) -> Failure {
         let status = self.status.as_u16();
         let text = format!("{what}: {status} {kind} {message}");
         let text = text.trim().to_owned();

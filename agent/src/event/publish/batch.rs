@@ -14,7 +14,7 @@ pub(super) enum Fate {
 /// An attempt that failed as a whole.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     /// For a person.
     pub(super) message: String,
     /// Trying again soon will not help.

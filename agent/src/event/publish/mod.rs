@@ -4,10 +4,11 @@
 //! order, with back-off. Delivery is at least once: a message that was sent and not known to have arrived is sent again,
 //! with the same `id`. When more than [`BOUNDS`] wait, the oldest updates go first, then the oldest of all, counted.
 
-mod aws;
+pub(crate) mod aws;
 mod batch;
 mod directory;
 mod dynamodb;
+mod greengrass;
 mod kinesis;
 mod s3;
 mod task;
@@ -100,6 +101,7 @@ fn name(destination: &Destination) -> String {
         }
         Destination::DynamoDb { table } => table.clone(),
         Destination::Webhook { url, .. } => url.to_string(),
+        Destination::Greengrass { topic } => topic.clone(),
         Destination::Directory { path, max_bytes } => format!("{} {max_bytes}", path.display()),
     };
     // FNV-1a: the standard library's hash may change with the compiler, and what waits would be left behind.

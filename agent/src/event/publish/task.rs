@@ -9,7 +9,7 @@ use super::aws::Connection;
 use super::batch::{Failure, Fate, Sent};
 use super::s3::Bucket;
 use super::webhook::Hook;
-use super::{Aws, Publisher, directory, dynamodb, kinesis, s3};
+use super::{Aws, Publisher, directory, dynamodb, greengrass, kinesis, s3};
 use crate::config::publishers::Destination;
 use crate::event::message::Envelope;
 use crate::event::outbox::{Next, Sequence};
@@ -195,6 +195,7 @@ impl Sender {
                 Some(hook) => hook.send(first).await,
                 None => Ok(Sent::all(0)),
             },
+            Destination::Greengrass { topic } => greengrass::send(topic, first).await,
             Destination::Directory { path, max_bytes } => {
                 self.written += 1;
                 let max_bytes = self.written.is_multiple_of(SWEEP).then_some(*max_bytes);
