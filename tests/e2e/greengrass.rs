@@ -6,6 +6,7 @@ mod wire;
 
 mod config;
 mod core;
+mod files;
 mod local;
 mod refusals;
 mod secrets;
