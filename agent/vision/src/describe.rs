@@ -143,9 +143,9 @@ impl Description {
         }
         for (name, value) in [("width", self.width), ("height", self.height)] {
             if let Some(value) = value
-                && !(1..=crate::prepare::MOST_INPUT_SIDE).contains(&value)
+                && !(1..=crate::input::MOST_INPUT_SIDE).contains(&value)
             {
-                return Err(format!("{name} is {value}; it must be 1 to {}", crate::prepare::MOST_INPUT_SIDE));
+                return Err(format!("{name} is {value}; it must be 1 to {}", crate::input::MOST_INPUT_SIDE));
             }
         }
         Ok(())

@@ -45,6 +45,9 @@ pub enum PictureError {
 /// A model that cannot be used.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum ModelError {
+    /// There is no tract in this build.
+    #[error("this edgecam was built without inference (cargo feature `inference`); install the build that has it")]
+    Absent,
     /// No ONNX file, or only a part of one.
     #[error("not an ONNX model: {0}; is the file complete?")]
     NotOnnx(String),

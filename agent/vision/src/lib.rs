@@ -6,27 +6,54 @@
 //!
 //! The order of work: [`Model::load`] once, [`Model::runner`] once a thread, [`Runner::run`] once a picture.
 
+#[cfg(not(feature = "tract"))]
+mod absent;
 mod builtin;
-mod decode;
-mod depthwise;
 mod describe;
 mod error;
 pub mod gate;
-mod graph;
-mod head;
-mod labels;
-mod layout;
-mod model;
-mod nms;
+mod input;
+mod output;
+#[cfg_attr(not(feature = "tract"), expect(dead_code, reason = "what reads a picture is left out with tract"))]
 mod picture;
-mod prepare;
-mod runner;
 pub mod tracker;
 pub mod zone;
 
+// What runs a model, and whom only that needs.
+#[cfg(feature = "tract")]
+mod decode;
+#[cfg(feature = "tract")]
+mod depthwise;
+#[cfg(feature = "tract")]
+mod graph;
+#[cfg(feature = "tract")]
+mod head;
+#[cfg(feature = "tract")]
+mod labels;
+#[cfg(feature = "tract")]
+mod layout;
+#[cfg(feature = "tract")]
+mod model;
+#[cfg(feature = "tract")]
+mod nms;
+#[cfg(feature = "tract")]
+mod prepare;
+#[cfg(feature = "tract")]
+mod runner;
+
+#[cfg(not(feature = "tract"))]
+pub use absent::{Model, Runner};
 pub use describe::{Blank, Colours, Description, Fit, Layout, Task};
 pub use error::{ModelError, PictureError, RunError};
+pub use input::Input;
+#[cfg(feature = "tract")]
 pub use model::Model;
+pub use output::{Class, Detection, Operator, Output, Text};
 pub use picture::{Planes, Rect, Region};
-pub use prepare::{Input, Prepare};
-pub use runner::{Class, Detection, Operator, Output, Runner, Text};
+#[cfg(feature = "tract")]
+pub use prepare::Prepare;
+#[cfg(feature = "tract")]
+pub use runner::Runner;
+
+/// Whether this build can run a model at all (cargo feature `tract`).
+pub const IS_PRESENT: bool = cfg!(feature = "tract");

@@ -9,11 +9,11 @@ use tract_onnx::prelude::{
 };
 
 use crate::graph::{Dimension, short};
+use crate::input::MOST_INPUT_SIDE;
 use crate::layout::{Clues, Read};
-use crate::prepare::{Input, MOST_INPUT_SIDE};
 use crate::runner::one_line;
 use crate::{
-    Colours, Description, Fit, Layout, ModelError, Planes, Runner, Task, depthwise, graph, head, labels, layout,
+    Colours, Description, Fit, Input, Layout, ModelError, Planes, Runner, Task, depthwise, graph, head, labels, layout,
 };
 
 /// Pixels of an input side where neither file nor description says it.

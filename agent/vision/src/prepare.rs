@@ -3,50 +3,7 @@
 //! Luma is resampled bilinearly between pixel centres, as OpenCV's `INTER_LINEAR` does (most pipelines that models are
 //! trained and tried with use it); chroma, which has half the resolution anyhow, by the nearest sample.
 
-use crate::{Colours, Fit, Planes, Region};
-
-/// The largest side of a model's input, in pixels.
-pub(crate) const MOST_INPUT_SIDE: u32 = 4096;
-
-/// What a model is given: one picture in float32.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Input {
-    /// Pixels.
-    pub width: u32,
-    /// Pixels.
-    pub height: u32,
-    /// Colours lie beside each other, not plane after plane (NHWC; TensorFlow).
-    pub is_interleaved: bool,
-    /// Order of colours.
-    pub colours: Colours,
-    /// See [`crate::Description`].
-    pub scale: f32,
-    /// In the model's order.
-    pub mean: [f32; 3],
-    /// In the model's order.
-    pub std: [f32; 3],
-    /// How a picture is brought to this size.
-    pub fit: Fit,
-    /// Grey of the bars.
-    pub pad: u8,
-}
-
-impl Input {
-    /// 1 or 3.
-    pub fn channels(&self) -> usize {
-        if self.colours == Colours::Grey { 1 } else { 3 }
-    }
-
-    /// Values in one input.
-    pub fn len(&self) -> usize {
-        self.width as usize * self.height as usize * self.channels()
-    }
-
-    /// Never: a model sees something.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
+use crate::{Colours, Fit, Input, Planes, Region};
 
 /// Where a region of a picture lies in a model's input.
 #[derive(Clone, Copy, PartialEq, Debug)]
