@@ -134,6 +134,7 @@ impl Connected {
             latest: None,
             force_idr: idr_requests,
             encoder: watch::channel(encode::Control::default()).1,
+            schedule: Vec::new(),
             audio: false,
             status: supervisor::StatusCell::default(),
         };

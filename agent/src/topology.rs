@@ -308,6 +308,7 @@ impl Agent {
             latest,
             force_idr: idr_requests,
             encoder: encoder_requests,
+            schedule: camera.schedule.clone(),
             audio: camera.audio,
             status: supervisor::StatusCell::default(),
         };

@@ -2,7 +2,7 @@
 //! the model that is built in; and detectors that cannot work.
 
 mod page;
-pub(crate) mod publishers;
+mod publishers;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

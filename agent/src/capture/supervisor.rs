@@ -9,9 +9,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{CaptureError, Lost, Particulars, Sink, Waiting, attempt};
+use crate::config::schedule::{self, Schedule};
 use crate::config::source::Source;
 use crate::encode::Control;
 use crate::footage::Footage;
+use crate::host::wall_clock;
 
 /// A source that has delivered for this long has recovered: the next failure starts with the shortest pause.
 const RECOVERED: Duration = Duration::from_secs(30);
@@ -41,6 +43,8 @@ pub enum CaptureState {
     UnsupportedFormat,
     /// It has come to its end.
     Ended,
+    /// It does not run now: it has a schedule.
+    OffSchedule,
 }
 
 impl CaptureState {
@@ -58,6 +62,7 @@ impl CaptureState {
             Self::UsbBandwidth => "usb_bandwidth",
             Self::UnsupportedFormat => "unsupported_format",
             Self::Ended => "ended",
+            Self::OffSchedule => "off_schedule",
         }
     }
 
@@ -157,14 +162,73 @@ pub struct Capture {
     pub force_idr: watch::Receiver<u64>,
     /// What is asked of its encoder.
     pub encoder: watch::Receiver<Control>,
+    /// When it runs; always, if there is none.
+    pub schedule: Vec<Schedule>,
     /// Whether its sound is recorded.
     pub audio: bool,
     /// What it is doing.
     pub status: StatusCell,
 }
 
-/// Runs the capture until `cancel` is called, or until a source that does not repeat has ended.
+/// Runs the capture whenever its schedule says so, until `cancel` is called.
 pub async fn run(capture: Capture, cancel: CancellationToken) {
+    if capture.schedule.is_empty() {
+        return attempts(capture, cancel).await;
+    }
+    while !cancel.is_cancelled() {
+        let now = wall_clock();
+        let period = schedule::earliest(&capture.schedule, now);
+        match period.filter(|period| period.start <= now) {
+            Some(period) => {
+                let over = cancel.child_token();
+                let mut run = std::pin::pin!(attempts(capture.clone(), over.clone()));
+                tokio::select! {
+                    () = &mut run => {}
+                    () = until(period.end) => {
+                        over.cancel();
+                        run.await;
+                    }
+                }
+                // A source that has ended is done, and not begun again in the same period.
+                if capture.status.get().state == CaptureState::Ended {
+                    wait(&cancel, Some(period.end)).await;
+                }
+            }
+            None => {
+                capture.status.set(CaptureState::OffSchedule, None);
+                wait(&cancel, period.map(|period| period.start)).await;
+            }
+        }
+    }
+}
+
+async fn wait(cancel: &CancellationToken, time: Option<Timestamp>) {
+    let elapsed = async {
+        match time {
+            Some(time) => until(time).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = elapsed => {}
+    }
+}
+
+/// Looks at the wall clock again and again: it may be set.
+async fn until(time: Timestamp) {
+    const LOOK: Duration = Duration::from_secs(10);
+    loop {
+        let now = wall_clock();
+        if now >= time {
+            return;
+        }
+        tokio::time::sleep(time.since(now).to_duration().min(LOOK)).await;
+    }
+}
+
+/// Runs the capture until `cancel` is called, or until a source that does not repeat has ended.
+async fn attempts(capture: Capture, cancel: CancellationToken) {
     let mut rng = fastrand::Rng::new();
     let mut pause = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     let mut lost_before = Lost::default();

@@ -8,8 +8,8 @@ use edgecam_media::Ticks;
 
 use super::output::{bytes, fail, say};
 use super::{EXIT_CONFIG, fetch};
+use crate::config::schedule::Period;
 use crate::footage::archive::{self, export};
-use crate::upload::schedule::Period;
 
 #[derive(Args)]
 pub(super) struct Arguments {

@@ -21,12 +21,12 @@ use super::EXIT_CONFIG;
 use super::nvr::Access;
 use super::output::{fail, say};
 use crate::capture::{self, CaptureError, Sink};
+use crate::config::schedule::Period;
 use crate::config::source::Source;
 use crate::encode::Control;
 use crate::footage::archive::{Index, Rotation, Writer};
 use crate::run::thread;
 use crate::telemetry;
-use crate::upload::schedule::Period;
 
 /// Pictures between network and disk.
 const QUEUE: usize = 2048;

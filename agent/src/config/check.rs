@@ -9,12 +9,13 @@ use super::access::Access;
 use super::error::ConfigError;
 use super::nvrs::Checked;
 use super::publishers::WrittenPublishers;
+use super::schedule::{Dialect, Schedule};
 use super::secret::Secret;
 use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspTransport, Source, UrlSecret};
 use super::value::Span;
 use super::{
-    Archive, Aws, Camera, Commands, Config, Http, Inference, Schedule, Switches, Upload, UploadMode, UploadOrder,
-    detectors, identity, local, publishers, streams, written,
+    Archive, Aws, Camera, Commands, Config, Http, Inference, Switches, Upload, UploadMode, UploadOrder, detectors,
+    identity, local, publishers, streams, written,
 };
 use crate::control::command::Name;
 use crate::encode::Encoding;
@@ -232,6 +233,7 @@ pub(super) fn camera(written: written::Camera, general: &General<'_>) -> Result<
         name,
         nvr: None,
         source,
+        schedule: schedule(written.schedule, &key)?,
         audio: written.audio,
         ring,
         ring_most,
@@ -389,14 +391,17 @@ fn upload(written: written::Upload, key: &str, thing: &str, camera: &str) -> Res
         (None | Some("continuous"), true) => UploadMode::Continuous,
         (Some("on_demand"), true) => UploadMode::OnDemand,
         (None | Some("schedule"), false) => UploadMode::Schedule(schedule(written.schedule, key)?),
-        (Some("schedule"), true) => return wrong(&format!("{key}.schedule"), "the mode `schedule` needs one"),
+        (Some("window"), false) => UploadMode::Window(schedule(written.schedule, key)?),
+        (Some(mode @ ("schedule" | "window")), true) => {
+            return wrong(&format!("{key}.schedule"), format_args!("the mode `{mode}` needs one"));
+        }
         (Some("continuous" | "on_demand"), false) => {
-            return wrong(&format!("{key}.mode"), "a schedule needs the mode `schedule`");
+            return wrong(&format!("{key}.mode"), "a schedule needs the mode `schedule` or `window`");
         }
         (Some(other), _) => {
             return wrong(
                 &format!("{key}.mode"),
-                format_args!("`{other}` is not continuous, on_demand, schedule or off"),
+                format_args!("`{other}` is not continuous, on_demand, schedule, window or off"),
             );
         }
     };
@@ -415,12 +420,11 @@ fn upload(written: written::Upload, key: &str, thing: &str, camera: &str) -> Res
 
 fn schedule(written: Vec<written::Schedule>, key: &str) -> Result<Vec<Schedule>> {
     let check = |entry: written::Schedule| {
-        if let Err(error) = crate::upload::schedule::parse(&entry.cron) {
-            return wrong(&format!("{key}.schedule.cron"), format_args!("`{}`: {error}", entry.cron));
-        }
         let range = (seconds(60), seconds(24 * 3600));
         let duration = span(&format!("{key}.schedule"), "duration", Some(entry.duration), seconds(60), range)?;
-        Ok(Schedule { cron: entry.cron, duration })
+        let said = format!("`{}`", entry.cron);
+        Schedule::new(entry.cron, Dialect::Cron, duration)
+            .or_else(|error| wrong(&format!("{key}.schedule.cron"), format_args!("{said}: {error}")))
     };
     written.into_iter().map(check).collect()
 }

@@ -13,6 +13,7 @@ mod nvr;
 pub mod nvrs;
 pub mod publishers;
 mod rtmp;
+pub mod schedule;
 pub mod secret;
 pub mod source;
 mod streams;
@@ -39,6 +40,7 @@ use crate::footage::archive::Rotation;
 use crate::footage::archive::retention::Retention;
 use crate::host::iot_credentials;
 use crate::live::honeycomb::CameraId;
+use schedule::Schedule;
 use secret::Secret;
 use source::Source;
 
@@ -122,6 +124,8 @@ pub struct Camera {
     pub nvr: Option<String>,
     /// Where its pictures come from.
     pub source: Source,
+    /// When it runs; always, if there is none.
+    pub schedule: Vec<Schedule>,
     /// Whether its sound is recorded.
     pub audio: bool,
     /// Bytes of footage in RAM in any case.
@@ -203,17 +207,10 @@ pub enum UploadMode {
     Continuous,
     /// Only while someone asks: by a lease, or for a range of time.
     OnDemand,
-    /// At set times, and on demand.
+    /// The footage of set spans, and on demand.
     Schedule(Vec<Schedule>),
-}
-
-/// A repeating span of time.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Schedule {
-    /// When it starts, in UTC; checked.
-    pub cron: String,
-    /// How long it lasts.
-    pub duration: Duration,
+    /// All that has not been uploaded, in set spans, and on demand.
+    Window(Vec<Schedule>),
 }
 
 /// Reads and checks a config file.
@@ -265,8 +262,11 @@ pub fn parse(text: &str) -> Result<Config, ConfigError> {
 
 /// A config with one test pattern camera and no upload, for `edgecam demo`.
 pub fn demo(state_dir: PathBuf) -> Result<Config, ConfigError> {
-    let text = "cameras:\n  - name: demo\n    test_pattern: {width: 1280, height: 720, bitrate: 1500000}\n    archive: {max_size: 1 GiB}\n    detectors: [{type: object, model: demo, fps_limit: 5}]\n";
-    Ok(Config { state_dir: state_dir.clone(), ..parse(text)? }.moved(&state_dir))
+    let mut text = "cameras:\n  - name: demo\n    test_pattern: {width: 1280, height: 720, bitrate: 1500000}\n    archive: {max_size: 1 GiB}\n".to_owned();
+    if edgecam_vision::IS_PRESENT {
+        text += "    detectors: [{type: object, model: demo, fps_limit: 5}]\n";
+    }
+    Ok(Config { state_dir: state_dir.clone(), ..parse(&text)? }.moved(&state_dir))
 }
 
 /// An `mxuvc` source with nothing set but how to reach its encoder, for `edgecam encoder`.

@@ -112,6 +112,9 @@ pub(crate) struct Camera {
     /// Whether it is used. Default: true.
     #[serde(default = "yes")]
     pub(crate) enabled: bool,
+    /// When it runs; outside of these spans it is not connected, and nothing of it is recorded. Default: always.
+    #[serde(default)]
+    pub(crate) schedule: Vec<Schedule>,
     /// Source: an RTSP server, such as an IP camera or an NVR.
     pub(crate) rtsp: Option<Rtsp>,
     /// Source: a camera of a NUUO recorder.
@@ -382,9 +385,10 @@ pub(crate) struct Archive {
 pub(crate) struct Upload {
     /// Stream name; `{thing}`, `{serial}`, `{camera}` and `{user}` are filled in. Default: `{thing}-{camera}`.
     pub(crate) stream: Option<String>,
-    /// `continuous`, `on_demand` (by a lease or a time range), `schedule` or `off`. Default: continuous.
+    /// `continuous`, `on_demand` (by a lease or a time range), `schedule` (the footage of set spans), `window` (all that has
+    /// not been uploaded, but only in set spans) or `off`. Default: continuous; with a schedule, schedule.
     pub(crate) mode: Option<String>,
-    /// When to upload in the mode `schedule`.
+    /// The spans of the modes `schedule` and `window`.
     pub(crate) schedule: Vec<Schedule>,
     /// What goes first after an outage, in the mode `continuous`: `in_order` (the oldest) or `live_first` (live footage
     /// at once, what was missed after it). KVS takes one connection a stream, so history and live take turns: while

@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::live::has_footage;
 use super::reply::{Ending, failed, rejected};
+use crate::config::schedule::Period;
 use crate::event::outlet;
 use crate::footage::archive::export;
 use crate::host::wall_clock;
 use crate::topology::CameraHandle;
-use crate::upload::schedule::Period;
 
 /// Longest clip.
 const LONGEST: Duration = Duration::from_secs(3600);

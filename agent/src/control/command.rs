@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::view::View;
+use crate::config::schedule::Period;
 use crate::encode::Control;
 use crate::live::honeycomb::Mode;
 use crate::upload::LEASE;
-use crate::upload::schedule::Period;
 
 /// Longest request id.
 const ID_MOST: usize = 64;

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::reply::{Ending, Outcome, failed, rejected};
 use crate::config::UploadMode;
+use crate::config::schedule::Period;
 use crate::host::wall_clock;
 use crate::topology::CameraHandle;
 use crate::upload::Upload;
-use crate::upload::schedule::Period;
 
 /// How often an upload's progress is looked at.
 const LOOK: Duration = Duration::from_millis(500);

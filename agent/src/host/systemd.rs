@@ -70,7 +70,7 @@ impl Notifier {
 
 fn makes_progress(camera: &CameraHandle) -> bool {
     let status = camera.capture.get();
-    status.state == CaptureState::Ended || status.alive.elapsed() < HANGS
+    matches!(status.state, CaptureState::Ended | CaptureState::OffSchedule) || status.alive.elapsed() < HANGS
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use edgecam_media::Timestamp;
 
-use super::schedule::{self, Period};
 use crate::config::UploadMode;
+use crate::config::schedule::{self, Period};
 
 /// A lease that is not extended ends after this long.
 pub const LEASE: Duration = Duration::from_secs(300);
@@ -31,8 +31,10 @@ pub enum Job {
     },
     /// A range of the past that was asked for.
     Range(Period),
-    /// A period of the schedule. The cursor is kept on disk.
+    /// The footage of a period of the schedule. The cursor is kept on disk.
     Scheduled(Period),
+    /// From where the cursor was left, until the period ends. The cursor is kept on disk.
+    Window(Period),
 }
 
 impl Job {
@@ -47,9 +49,12 @@ impl Job {
         if let Some(until) = demand.lease.filter(|until| *until > now) {
             return Ok(Self::Live { until });
         }
-        let UploadMode::Schedule(schedules) = mode else { return Err(None) };
+        let (UploadMode::Schedule(schedules) | UploadMode::Window(schedules)) = mode else { return Err(None) };
         match schedule::earliest(schedules, wall) {
-            Some(period) if period.start <= wall => Ok(Self::Scheduled(period)),
+            Some(period) if period.start <= wall => match mode {
+                UploadMode::Window(_) => Ok(Self::Window(period)),
+                _ => Ok(Self::Scheduled(period)),
+            },
             Some(period) => Err(Some(period.start.since(wall).to_duration())),
             None => Err(None),
         }
@@ -59,13 +64,15 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Schedule;
+    use crate::config::schedule::{Dialect, Schedule};
 
     #[test]
     fn what_is_due() {
         let now = Instant::now();
         let eight = Timestamp::from_unix_millis(1_795_248_000_000);
-        let daily = vec![Schedule { cron: "0 8 * * *".to_owned(), duration: Duration::from_secs(3600) }];
+        let hour = Duration::from_secs(3600);
+        let daily = vec![Schedule::new("0 8 * * *".to_owned(), Dialect::Cron, hour).expect("valid")];
+        let window = UploadMode::Window(daily.clone());
         let scheduled = UploadMode::Schedule(daily);
         let none = Demand::default();
         let lease = Demand { lease: Some(now + LEASE), ..none.clone() };
@@ -76,6 +83,7 @@ mod tests {
         let over = Demand { lease: Some(now), ..none.clone() };
         assert_eq!(due(&UploadMode::OnDemand, &over, eight), Err(None));
         assert!(matches!(due(&scheduled, &none, eight), Ok(Job::Scheduled(period)) if period.start == eight));
+        assert!(matches!(due(&window, &none, eight), Ok(Job::Window(period)) if period.start == eight));
         let before = Timestamp::from_unix_millis(eight.unix_millis() - 60_000);
         assert_eq!(due(&scheduled, &none, before), Err(Some(Duration::from_secs(60))));
     }

@@ -10,7 +10,6 @@ mod driver;
 mod job;
 mod ledger;
 mod network;
-pub mod schedule;
 mod status;
 mod task;
 pub(crate) mod tls;

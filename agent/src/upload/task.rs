@@ -118,6 +118,19 @@ async fn run_job(upload: &Upload, job: Job, target: &mut TargetCache, cancel: &C
                 is_done
             });
         }
+        Job::Window(period) => {
+            let closed = cancel.child_token();
+            let left = period.end.since(wall_clock()).to_duration();
+            let run = continuous::run(upload, target, &closed);
+            tokio::pin!(run);
+            tokio::select! {
+                () = &mut run => {}
+                () = tokio::time::sleep(left) => {
+                    closed.cancel();
+                    run.await;
+                }
+            }
+        }
         Job::Scheduled(period) => {
             let (mut kept, left_at) = Kept::open(upload);
             let start = upload.footage.at(period.start).await;

@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::api::{Answer, camera as find, error};
+use crate::config::schedule::Period;
 use crate::control::command::{Command, Request};
 use crate::control::reply::{Outcome, Reply};
 use crate::control::{Control, clip_directory, live as uploads, snapshot as snapshots};
 use crate::upload::LEASE;
-use crate::upload::schedule::Period;
 
 /// For a command to be done before it is answered with what has been done so far.
 const PATIENCE: Duration = Duration::from_secs(60);

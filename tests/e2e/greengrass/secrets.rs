@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::harness::camera::RtspServer;
-use crate::looks::publishers::Moto;
+use crate::harness::moto::Moto;
 
 /// Of the test camera.
 const PASSWORD: &str = "test";

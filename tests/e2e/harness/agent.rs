@@ -24,9 +24,18 @@ pub(crate) struct Agent {
     port: u16,
 }
 
-/// The program with an environment that holds only what is given here.
+/// The program with an environment that holds only what is given here. `EDGECAM_PROGRAM` names another build of it, such as
+/// `qemu-aarch64 /path/to/edgecam`.
 pub(crate) fn program(environment: &[(String, String)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edgecam"));
+    program_under(&[], environment)
+}
+
+/// The same, started by another program that becomes it, or runs it under the same process id.
+pub(crate) fn program_under(starter: &[&str], environment: &[(String, String)]) -> Command {
+    let built = std::env::var("EDGECAM_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_edgecam").to_owned());
+    let mut words = starter.iter().copied().chain(built.split_whitespace());
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words);
     command.env_clear().env("HOME", "/nonexistent").env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null());
@@ -67,8 +76,19 @@ pub(crate) fn free_port() -> u16 {
 impl Agent {
     /// Starts `edgecam run`; its log goes on at the end of `log`.
     pub(crate) fn start(config: &Path, port: u16, log: &Path, environment: &[(String, String)]) -> Self {
+        Self::start_under(&[], config, port, log, environment)
+    }
+
+    /// The same under another program: see [`program_under`].
+    pub(crate) fn start_under(
+        starter: &[&str],
+        config: &Path,
+        port: u16,
+        log: &Path,
+        environment: &[(String, String)],
+    ) -> Self {
         let out = File::options().create(true).append(true).open(log).expect("a log file");
-        let mut command = program(environment);
+        let mut command = program_under(starter, environment);
         command.args([OsStr::new("run"), OsStr::new("--config"), config.as_os_str()]);
         command.stdout(out.try_clone().expect("a descriptor")).stderr(out);
         let child = command.spawn().expect("the agent starts");

@@ -49,6 +49,7 @@ impl Camera {
 
     pub(crate) fn start(&mut self) {
         let capture = Capture {
+            schedule: Vec::new(),
             audio: false,
             camera: "cam1".to_owned(),
             source: self.source.clone(),

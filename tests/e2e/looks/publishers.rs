@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener as Port;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,80 +16,38 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{looked_at, shapes};
-use crate::harness::agent::free_port;
-use crate::harness::{PATIENCE, Rig, poll, python};
+use crate::harness::moto::Moto;
+use crate::harness::{PATIENCE, Rig, poll};
 
 /// Events that must have been told before it is enough.
 const EVENTS: usize = 1000;
 
-/// moto, as a server of its own.
-pub(crate) struct Moto {
-    child: Child,
-    pub(crate) port: u16,
-    python: std::path::PathBuf,
+async fn furnish(moto: &Moto) {
+    moto.boto(
+        "kinesis.create_stream(StreamName='detections', ShardCount=1)\n\
+         s3.create_bucket(Bucket='pictures', CreateBucketConfiguration={'LocationConstraint': 'eu-central-1'})\n\
+         dynamodb.create_table(TableName='events', BillingMode='PAY_PER_REQUEST',\n\
+           KeySchema=[{'AttributeName': 'camera_id', 'KeyType': 'HASH'}, {'AttributeName': 'timestamp', 'KeyType': 'RANGE'}],\n\
+           AttributeDefinitions=[{'AttributeName': 'camera_id', 'AttributeType': 'S'}, {'AttributeName': 'timestamp', 'AttributeType': 'N'}])\n",
+    )
+    .await;
 }
 
-impl Drop for Moto {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-impl Moto {
-    pub(crate) async fn start() -> Self {
-        let bin = python::environment("moto", &["moto[server]==5.1.16", "boto3"]).await;
-        let port = free_port();
-        let mut command = Command::new(bin.join("moto_server"));
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("moto is installed");
-        let up = poll(PATIENCE, async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
-        assert!(up.is_some(), "moto did not start");
-        Self { child, port, python: bin.join("python") }
-    }
-
-    /// Runs Python with boto3 clients at hand; returns what it prints, as JSON.
-    pub(crate) async fn boto(&self, program: &str) -> Value {
-        let head = format!(
-            "import boto3, json\na = dict(endpoint_url='http://127.0.0.1:{}', region_name='eu-central-1', \
-             aws_access_key_id='x', aws_secret_access_key='y')\nkinesis = boto3.client('kinesis', **a)\n\
-             s3 = boto3.client('s3', **a)\ndynamodb = boto3.client('dynamodb', **a)\n\
-             secrets = boto3.client('secretsmanager', **a)\n",
-            self.port
-        );
-        let output = tokio::process::Command::new(&self.python).arg("-c").arg(head + program).output().await;
-        let output = output.expect("python runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
-    }
-
-    async fn furnish(&self) {
-        self.boto(
-            "kinesis.create_stream(StreamName='detections', ShardCount=1)\n\
-             s3.create_bucket(Bucket='pictures', CreateBucketConfiguration={'LocationConstraint': 'eu-central-1'})\n\
-             dynamodb.create_table(TableName='events', BillingMode='PAY_PER_REQUEST',\n\
-               KeySchema=[{'AttributeName': 'camera_id', 'KeyType': 'HASH'}, {'AttributeName': 'timestamp', 'KeyType': 'RANGE'}],\n\
-               AttributeDefinitions=[{'AttributeName': 'camera_id', 'AttributeType': 'S'}, {'AttributeName': 'timestamp', 'AttributeType': 'N'}])\n",
+/// The records of the Kinesis stream, in order.
+async fn records(moto: &Moto) -> Vec<(String, Value)> {
+    let found = moto
+        .boto(
+            "i = kinesis.get_shard_iterator(StreamName='detections', ShardId='shardId-000000000000', \
+             ShardIteratorType='TRIM_HORIZON')['ShardIterator']\nall = []\nwhile True:\n  \
+             r = kinesis.get_records(ShardIterator=i, Limit=1000)\n  all += [(x['PartitionKey'], x['Data'].decode()) \
+             for x in r['Records']]\n  i = r['NextShardIterator']\n  if not r['Records']: break\nprint(json.dumps(all))\n",
         )
         .await;
-    }
-
-    /// The records of the Kinesis stream, in order.
-    async fn records(&self) -> Vec<(String, Value)> {
-        let found = self
-            .boto(
-                "i = kinesis.get_shard_iterator(StreamName='detections', ShardId='shardId-000000000000', \
-                 ShardIteratorType='TRIM_HORIZON')['ShardIterator']\nall = []\nwhile True:\n  \
-                 r = kinesis.get_records(ShardIterator=i, Limit=1000)\n  all += [(x['PartitionKey'], x['Data'].decode()) \
-                 for x in r['Records']]\n  i = r['NextShardIterator']\n  if not r['Records']: break\nprint(json.dumps(all))\n",
-            )
-            .await;
-        let record = |pair: &Value| {
-            let text = pair[1].as_str().expect("text");
-            (pair[0].as_str().unwrap_or_default().to_owned(), serde_json::from_str(text).expect("JSON"))
-        };
-        found.as_array().expect("a list").iter().map(record).collect()
-    }
+    let record = |pair: &Value| {
+        let text = pair[1].as_str().expect("text");
+        (pair[0].as_str().unwrap_or_default().to_owned(), serde_json::from_str(text).expect("JSON"))
+    };
+    found.as_array().expect("a list").iter().map(record).collect()
 }
 
 /// Stands between the agent and moto; while it is down nobody gets through, and who is connected is cut.
@@ -137,7 +94,7 @@ impl Way {
 #[tokio::test]
 async fn each_event_arrives_at_kinesis_s3_and_dynamodb() {
     let moto = Moto::start().await;
-    moto.furnish().await;
+    furnish(&moto).await;
     let way = Way::to(moto.port).await;
     let mut cameras = Vec::new();
     for name in ["cam1", "cam2"] {
@@ -186,7 +143,7 @@ async fn each_event_arrives_at_kinesis_s3_and_dynamodb() {
     };
     assert!(poll(PATIENCE * 4, all_out).await.is_some(), "{}", rig.agent().log_tail());
     rig.stop().await;
-    let records = moto.records().await;
+    let records = records(&moto).await;
     let mut by_id: BTreeMap<String, Value> = BTreeMap::new();
     let mut newest: BTreeMap<String, f64> = BTreeMap::new();
     for (key, event) in &records {

@@ -4,19 +4,53 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use croner::Cron;
-use croner::parser::CronParser;
+use croner::parser::{CronParser, Seconds, Year};
 use edgecam_media::{Ticks, Timestamp};
 use jiff::tz::TimeZone;
 
-/// Reads a cron expression of five fields, or six with seconds in front.
-pub fn parse(text: &str) -> Result<Cron, String> {
-    // Quartz, which EdgeConfig uses, writes `?` for "no matter".
+/// Who has written a cron expression.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dialect {
+    /// Five fields, or six with seconds in front. Sunday is 0 or 7.
+    Cron,
+    /// Quartz, which EdgeConfig uses: six fields with seconds in front, or seven with the year behind. Sunday is 1.
+    Quartz,
+}
+
+/// A repeating span of time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Schedule {
+    cron: String,
+    dialect: Dialect,
+    duration: Duration,
+}
+
+impl Schedule {
+    /// A span that starts when `cron` says, in UTC. An error says what is wrong with it.
+    pub fn new(cron: String, dialect: Dialect, duration: Duration) -> Result<Self, String> {
+        parse(&cron, dialect)?;
+        Ok(Self { cron, dialect, duration })
+    }
+
+    /// The span that `now` is in, or else the next one.
+    pub fn period(&self, now: Timestamp) -> Option<Period> {
+        period(&parse(&self.cron, self.dialect).ok()?, self.duration, now)
+    }
+}
+
+fn parse(text: &str, dialect: Dialect) -> Result<Cron, String> {
+    // Quartz has it for "no matter", and who has learned that writes it everywhere.
     let text = text.replace('?', "*");
-    let parser = CronParser::builder().seconds(croner::parser::Seconds::Optional).build();
+    let parser = match dialect {
+        Dialect::Cron => CronParser::builder().seconds(Seconds::Optional).build(),
+        Dialect::Quartz => {
+            CronParser::builder().seconds(Seconds::Required).year(Year::Optional).alternative_weekdays(true).build()
+        }
+    };
     parser.parse(&text).map_err(|error| error.to_string())
 }
 
-/// A span of time that upload is on for.
+/// A span of time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Period {
     /// When it starts.
@@ -25,8 +59,7 @@ pub struct Period {
     pub end: Timestamp,
 }
 
-/// The period that `now` is in, or else the next one.
-pub fn period(cron: &Cron, duration: Duration, now: Timestamp) -> Option<Period> {
+fn period(cron: &Cron, duration: Duration, now: Timestamp) -> Option<Period> {
     let at = |time: Timestamp| {
         let instant = jiff::Timestamp::from_millisecond(time.unix_millis()).ok()?;
         Some(instant.to_zoned(TimeZone::UTC))
@@ -42,8 +75,8 @@ pub fn period(cron: &Cron, duration: Duration, now: Timestamp) -> Option<Period>
 }
 
 /// The same for several schedules: the period `now` is in that ends last, else the next to start.
-pub fn earliest(schedules: &[crate::config::Schedule], now: Timestamp) -> Option<Period> {
-    let periods = schedules.iter().filter_map(|schedule| period(&parse(&schedule.cron).ok()?, schedule.duration, now));
+pub fn earliest(schedules: &[Schedule], now: Timestamp) -> Option<Period> {
+    let periods = schedules.iter().filter_map(|schedule| schedule.period(now));
     periods.min_by_key(|period| (period.start > now, period.start, std::cmp::Reverse(period.end)))
 }
 
@@ -75,19 +108,31 @@ mod tests {
 
     #[test]
     fn periods() {
-        let check = |cron: &str, minutes: u64, now: &str, start: &str| {
-            let cron = parse(cron).expect("valid");
-            let period = period(&cron, Duration::from_secs(minutes * 60), time(now)).expect("a period");
+        let check_in = |dialect, cron: &str, minutes: u64, now: &str, start: &str| {
+            let schedule = Schedule::new(cron.to_owned(), dialect, Duration::from_secs(minutes * 60)).expect("valid");
+            let period = schedule.period(time(now)).expect("a period");
             assert_eq!(period.start, time(start), "{now}");
             assert_eq!(period.end.since(period.start), Ticks::from_seconds(minutes as i64 * 60));
         };
+        let check = |cron, minutes, now, start| check_in(Dialect::Cron, cron, minutes, now, start);
         check("0 8 * * *", 60, "2026-11-21T07:59:00Z", "2026-11-21T08:00:00Z");
         check("0 8 * * *", 60, "2026-11-21T08:00:00Z", "2026-11-21T08:00:00Z");
         check("0 8 * * *", 60, "2026-11-21T08:59:59Z", "2026-11-21T08:00:00Z");
         check("0 8 * * *", 60, "2026-11-21T09:00:00Z", "2026-11-22T08:00:00Z");
         check("0 0 8 ? * MON-FRI", 60, "2026-11-21T09:00:00Z", "2026-11-23T08:00:00Z");
         check("0 23 * * *", 120, "2026-11-22T00:30:00Z", "2026-11-21T23:00:00Z");
-        assert!(parse("nonsense").is_err());
+        // 2026-11-21 is a Saturday: 6 in cron, 7 in Quartz.
+        check("0 8 * * 6", 60, "2026-11-20T08:00:00Z", "2026-11-21T08:00:00Z");
+        let quartz = |cron, now, start| check_in(Dialect::Quartz, cron, 10, now, start);
+        quartz("0 0 8 ? * 7", "2026-11-20T08:00:00Z", "2026-11-21T08:00:00Z");
+        quartz("0 0/15 9-17 ? * 2-6", "2026-11-21T08:00:00Z", "2026-11-23T09:00:00Z");
+        quartz("0 0 0 1 1 ? 2030", "2026-11-21T08:00:00Z", "2030-01-01T00:00:00Z");
+        quartz("30 0 12 L * ?", "2026-11-21T08:00:00Z", "2026-11-30T12:00:30Z");
+        for (dialect, bad) in
+            [(Dialect::Cron, "nonsense"), (Dialect::Quartz, "0 8 * * *"), (Dialect::Quartz, "0 0 8 ? * 8")]
+        {
+            assert!(Schedule::new(bad.to_owned(), dialect, Duration::from_secs(60)).is_err(), "{bad}");
+        }
     }
 
     #[test]
