@@ -9,6 +9,7 @@ pub(crate) mod camera;
 pub(crate) mod footage;
 pub(crate) mod http;
 pub(crate) mod media;
+pub(crate) mod moto;
 pub(crate) mod pki;
 pub(crate) mod python;
 pub(crate) mod rig;

@@ -1,5 +1,8 @@
 //! Rules of the house as tests.
 
+mod bill;
+mod docs;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -122,20 +125,6 @@ fn there_is_one_tls_stack() {
     for other in ["openssl", "openssl-sys", "native-tls", "ring", "boring"] {
         assert!(!names.contains(other), "{other} is linked: rustls with aws-lc-rs is the one TLS stack");
     }
-}
-
-#[test]
-fn the_readme_config_is_a_config() {
-    let readme = read("README.md");
-    let block = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
-    let directory = std::env::temp_dir().join(format!("edgecam-tidy-{}", std::process::id()));
-    fs::create_dir_all(&directory).expect("a directory");
-    let password = directory.join("password");
-    fs::write(&password, "x").expect("written");
-    let text = block.replace("/etc/edgecam/door.password", &password.display().to_string());
-    let config = edgecam::config::parse(&text);
-    fs::remove_dir_all(&directory).ok();
-    assert_eq!(config.map(|config| config.cameras.len()).map_err(|error| error.to_string()), Ok(1));
 }
 
 #[test]
