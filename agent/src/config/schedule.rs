@@ -40,14 +40,29 @@ impl Schedule {
 
 fn parse(text: &str, dialect: Dialect) -> Result<Cron, String> {
     // Quartz has it for "no matter", and who has learned that writes it everywhere.
-    let text = text.replace('?', "*");
+    let mut text = text.replace('?', "*");
     let parser = match dialect {
         Dialect::Cron => CronParser::builder().seconds(Seconds::Optional).build(),
         Dialect::Quartz => {
+            text = with_ends(&text);
             CronParser::builder().seconds(Seconds::Required).year(Year::Optional).alternative_weekdays(true).build()
         }
     };
     parser.parse(&text).map_err(|error| error.to_string())
+}
+
+/// Quartz lets `5/15` stand for `5-59/15`, up to the end of what the field counts.
+fn with_ends(text: &str) -> String {
+    const ENDS: [&str; 7] = ["59", "59", "23", "31", "12", "7", "2099"];
+    let part = |part: &str, end: &str| match part.split_once('/') {
+        Some(("", step)) => format!("*/{step}"),
+        Some((from, step)) if from.chars().all(|c| c.is_ascii_digit()) => format!("{from}-{end}/{step}"),
+        _ => part.to_owned(),
+    };
+    let field = |(field, end): (&str, &str)| field.split(',').map(|one| part(one, end)).collect::<Vec<_>>().join(",");
+    // One field too many is for the parser to refuse.
+    let ends = ENDS.into_iter().chain(std::iter::repeat("59"));
+    text.split_whitespace().zip(ends).map(field).collect::<Vec<_>>().join(" ")
 }
 
 /// A span of time.

@@ -87,6 +87,12 @@ async fn turn(
     }
 }
 
+/// Writes down from where on footage is to be sent, long before it may be.
+pub(super) fn mark(upload: &Upload) {
+    let (_, ledger) = begin(upload);
+    upload.footage.set_sent(Some(ledger.oldest()));
+}
+
 fn begin(upload: &Upload) -> (Kept, Ledger) {
     let (mut kept, positions) = Kept::open(upload);
     let ledger = Ledger::restore(&positions).unwrap_or_else(|| {

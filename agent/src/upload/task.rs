@@ -65,6 +65,9 @@ pub struct StatusCell(Arc<Mutex<(UploadStatus, Stats)>>);
 pub async fn run(upload: Upload, cancel: CancellationToken) {
     let mut demand = upload.demand.subscribe();
     let mut target = TargetCache::default();
+    if matches!(upload.mode, UploadMode::Window(_)) {
+        continuous::mark(&upload);
+    }
     while !cancel.is_cancelled() {
         let wanted = demand.borrow_and_update().clone();
         match Job::due(&upload.mode, &wanted, Instant::now(), wall_clock()) {
