@@ -15,6 +15,7 @@ mod crash;
 mod credentials;
 mod detect;
 mod disk;
+mod edge_agent;
 mod faults;
 mod greengrass;
 mod harness;

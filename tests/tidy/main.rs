@@ -131,7 +131,7 @@ fn there_is_one_tls_stack() {
 fn the_readme_names_every_command() {
     let readme = read("README.md");
     for command in
-        ["run", "check", "upload", "archive", "nvr", "discover", "rtsp-url", "provision", "service", "schema"]
+        ["run", "check", "upload", "archive", "nvr", "discover", "rtsp-url", "provision", "service", "schema", "import"]
     {
         assert!(readme.contains(&format!("`edgecam {command}")), "README.md does not mention `edgecam {command}`");
     }

@@ -51,16 +51,21 @@ const PROBE: Duration = Duration::from_secs(2);
 
 /// Connects and delivers until `cancel` is called (`Ok`) or something ends it.
 pub async fn attempt(settings: &Rtsp, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
-    let found = match &settings.secret {
-        None => None,
-        Some(secret) => tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Ok(()),
-            found = Box::pin(secret::url(secret)) => Some(found?),
-        },
+    let Some(secret) = &settings.secret else { return connect(settings, sink, cancel).await };
+    let (url, credentials) = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Ok(()),
+        found = Box::pin(secret::url(secret)) => found?,
     };
-    let named = found.map(|(url, credentials)| Rtsp { url, credentials, secret: None, ..settings.clone() });
-    let settings = named.as_ref().unwrap_or(settings);
+    let named = Rtsp { url, credentials, secret: None, ..settings.clone() };
+    let ended = connect(&named, sink, cancel).await;
+    if let Err(CaptureError::AuthFailed(_) | CaptureError::Unreachable(_) | CaptureError::NotFound(_)) = &ended {
+        secret.last.doubt();
+    }
+    ended
+}
+
+async fn connect(settings: &Rtsp, sink: &mut Sink, cancel: &CancellationToken) -> Result<(), CaptureError> {
     let endpoint = Endpoint::new(&settings.url, settings.credentials.is_some())?;
     let tunnel = tokio::select! {
         biased;

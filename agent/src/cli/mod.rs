@@ -12,6 +12,7 @@ mod encoder;
 mod fetch;
 mod findings;
 mod greengrass;
+mod import;
 mod nvr;
 mod output;
 mod picture;
@@ -67,6 +68,8 @@ enum Command {
     BenchModel(bench_model::Arguments),
     /// The agent as a service of systemd: install, start, stop, restart, status, log
     Service(service::Arguments),
+    /// Print a config file with the cameras of another system
+    Import(import::Arguments),
     /// Print the JSON schema of the config file
     Schema,
 }
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
             Command::Detect(arguments) => detect::main(&arguments),
             Command::BenchModel(arguments) => bench_model::main(&arguments),
             Command::Service(arguments) => Box::pin(service::main(arguments)).await,
+            Command::Import(arguments) => Box::pin(import::main(arguments)).await,
             Command::Schema => schema::main(),
         }
     });

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::access::Access;
+use super::edge_config::{self, Spans};
 use super::error::ConfigError;
 use super::nvrs::Checked;
 use super::publishers::WrittenPublishers;
 use super::schedule::{Dialect, Schedule};
 use super::secret::Secret;
-use super::source::{ElementaryStream, FileSource, Input, Rtsp, RtspTransport, Source, UrlSecret};
+use super::source::{ElementaryStream, FileSource, Input, LastUrl, Rtsp, RtspTransport, Source, UrlSecret};
 use super::value::Span;
 use super::{
     Archive, Aws, Camera, Commands, Config, Http, Inference, Switches, Upload, UploadMode, UploadOrder, detectors,
@@ -170,14 +171,15 @@ pub(super) fn secret_file(key: &str, path: &Path) -> Result<Secret> {
     }
 }
 
-pub(super) fn camera(written: written::Camera, general: &General<'_>) -> Result<Camera> {
-    let name = written.name;
+pub(super) fn camera(mut written: written::Camera, general: &General<'_>) -> Result<Camera> {
+    let name = std::mem::take(&mut written.name);
     let is_legal = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_legal) {
         let message = "is not a camera name: 1 to 64 letters, digits, `_`, `-` or `.`, not beginning with a dot";
         return wrong("cameras", format_args!("`{name}` {message}"));
     }
     let key = format!("cameras.{name}");
+    let spans = written.edge_config.take().map(|edge| edge_config::apply(edge, &mut written, &key)).transpose()?;
     let mut sources = Vec::new();
     sources.extend(named(written.rtsp, general.thing, &name).map(|s| rtsp(s, &format!("{key}.rtsp"))).transpose()?);
     sources.extend(written.nuuo.map(|s| super::nvr::nuuo(s, &format!("{key}.nuuo"))).transpose()?);
@@ -210,8 +212,15 @@ pub(super) fn camera(written: written::Camera, general: &General<'_>) -> Result<
     if ring_most < ring {
         return wrong(&format!("{key}.ring_most"), "must not be less than `ring`");
     }
-    let upload =
+    let mut upload =
         written.upload.map(|u| upload(u, &format!("{key}.upload"), general.thing, &name)).transpose()?.flatten();
+    let mut schedule = schedule(written.schedule, &key)?;
+    if let Some(Spans { recording, uploading }) = spans {
+        schedule.extend(recording);
+        if let Some(upload) = upload.as_mut().filter(|_| !uploading.is_empty()) {
+            upload.mode = UploadMode::Window(uploading);
+        }
+    }
     if let Some(Archive { retention: Retention { delete_after_upload: true, .. }, .. }) = &archive
         && upload.is_none()
     {
@@ -233,7 +242,7 @@ pub(super) fn camera(written: written::Camera, general: &General<'_>) -> Result<
         name,
         nvr: None,
         source,
-        schedule: schedule(written.schedule, &key)?,
+        schedule,
         audio: written.audio,
         ring,
         ring_most,
@@ -282,7 +291,7 @@ fn secret(written: &mut written::Rtsp, key: &str) -> Result<Option<UrlSecret>> {
     }
     SECRET_URL.clone_into(&mut written.url);
     // How to reach AWS is filled in by `in_region`.
-    Ok(Some(UrlSecret { id, aws: Aws::default() }))
+    Ok(Some(UrlSecret { id, aws: Aws::default(), last: LastUrl::default() }))
 }
 
 /// Fills in what the name of a secret may hold.

@@ -3,6 +3,7 @@
 mod access;
 mod check;
 pub mod detectors;
+pub(crate) mod edge_config;
 mod error;
 mod honeycomb;
 pub mod identity;

@@ -1,9 +1,11 @@
 //! Where a camera's pictures come from, as used: checked, defaulted, with units in the types.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use url::Url;
 
@@ -95,6 +97,70 @@ pub struct UrlSecret {
     pub id: String,
     /// How to reach AWS, where Greengrass does not have it.
     pub aws: Aws,
+    /// What it held last.
+    pub last: LastUrl,
+}
+
+/// What a secret held last: shared by clones, in RAM only, never printed, and no part of the settings.
+#[derive(Clone, Default)]
+pub struct LastUrl(Arc<Mutex<Option<Read>>>);
+
+/// What was read of a secret.
+#[derive(Clone)]
+pub struct Read {
+    /// Without user and password.
+    pub url: Url,
+    /// These.
+    pub credentials: Option<Credentials>,
+    /// When it was read; `None`: the camera could not be had by it since.
+    pub at: Option<Instant>,
+}
+
+impl LastUrl {
+    /// What was read, if anything was.
+    pub fn get(&self) -> Option<Read> {
+        self.lock().clone()
+    }
+
+    /// Keeps what was read now.
+    pub fn keep(&self, url: Url, credentials: Option<Credentials>) {
+        *self.lock() = Some(Read { url, credentials, at: Some(Instant::now()) });
+    }
+
+    /// The camera cannot be had by it: the secret is to be read again. It stays for as long as that cannot be done.
+    pub fn doubt(&self) {
+        if let Some(read) = self.lock().as_mut() {
+            read.at = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Read>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl UrlSecret {
+    /// The region in its ARN, if it is one.
+    pub fn region(&self) -> Option<&str> {
+        match self.id.split(':').collect::<Vec<_>>()[..] {
+            ["arn", _, "secretsmanager", region, ..] if !region.is_empty() => Some(region),
+            _ => None,
+        }
+    }
+}
+
+impl PartialEq for LastUrl {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for LastUrl {}
+
+impl fmt::Debug for LastUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// A user name and password.

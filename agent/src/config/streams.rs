@@ -36,7 +36,8 @@ pub(super) fn in_region(cameras: &mut [Camera], aws: &Aws) {
     for camera in cameras {
         for source in [Some(&mut camera.source), camera.sub_stream.as_mut()].into_iter().flatten() {
             if let Source::Rtsp(Rtsp { secret: Some(secret), .. }) = source {
-                secret.aws = Aws { create_streams: None, ..aws.clone() };
+                let region = secret.region().map(str::to_owned).or_else(|| aws.region.clone());
+                secret.aws = Aws { region, create_streams: None, ..aws.clone() };
             }
         }
         if let Source::Kvs(kvs) = &mut camera.source {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::edge_config::EdgeConfig;
 use super::value::{Size, Span};
 use super::{detectors, honeycomb, iot, mqtt, nvr, nvrs, publishers};
 use crate::control::command::Name;
@@ -115,6 +116,8 @@ pub(crate) struct Camera {
     /// When it runs; outside of these spans it is not connected, and nothing of it is recorded. Default: always.
     #[serde(default)]
     pub(crate) schedule: Vec<Schedule>,
+    /// Source, times and retention as the KVS Edge Agent has them: AWS's EdgeConfig, field for field.
+    pub(crate) edge_config: Option<EdgeConfig>,
     /// Source: an RTSP server, such as an IP camera or an NVR.
     pub(crate) rtsp: Option<Rtsp>,
     /// Source: a camera of a NUUO recorder.
@@ -166,7 +169,7 @@ fn yes() -> bool {
 }
 
 /// An RTSP source.
-#[derive(Deserialize, JsonSchema, Debug, Clone)]
+#[derive(Deserialize, JsonSchema, Debug, Clone, Default)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rtsp {
     /// `rtsp://` or `rtsps://`. User and password may be in it, percent-encoded; better in the keys below.
@@ -174,8 +177,8 @@ pub(crate) struct Rtsp {
     pub(crate) url: String,
     /// Instead of `url` and the keys for user and password: a secret of AWS Secrets Manager, by name or ARN, with `{thing}`
     /// and `{camera}` filled in. It holds JSON with the URL as `MediaURI`, as for the KVS Edge Agent, or as `RTSPStreamURL`.
-    /// It is asked for at each attempt to connect: from Greengrass' secret manager where there is one, else from AWS
-    /// (`secretsmanager:GetSecretValue`).
+    /// It is read from Greengrass' secret manager where there is one, else from AWS (`secretsmanager:GetSecretValue`): at the
+    /// start, each hour, and when the camera cannot be had by what it held. It is kept in RAM alone.
     pub(crate) secret: Option<String>,
     /// User name.
     pub(crate) username: Option<String>,

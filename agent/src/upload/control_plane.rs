@@ -19,7 +19,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_kinesisvideo::Client;
 use aws_sdk_kinesisvideo::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_sdk_kinesisvideo::types::{ApiName, Status};
+use aws_sdk_kinesisvideo::types::{ApiName, ListEdgeAgentConfigurationsEdgeConfig, Status};
 use aws_smithy_http_client::{Builder, tls};
 use edgecam_kvs::{Fault, FaultClass};
 use edgecam_media::Codec;
@@ -37,6 +37,10 @@ const REFRESH_AHEAD: Duration = Duration::from_secs(300);
 const LAST_RESORT: Duration = Duration::from_secs(60);
 /// When renewal is tried again meanwhile.
 const RENEW_AGAIN: Duration = Duration::from_secs(30);
+
+/// Entries of one answer of ListEdgeAgentConfigurations, and answers.
+const PAGE: i32 = 10;
+const MOST_PAGES: usize = 100;
 
 /// Where a stream's media goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -217,6 +221,28 @@ impl ControlPlane {
     /// Host and port of the endpoint at which a stream is played by HLS.
     pub async fn playback_endpoint(&self, stream: &str) -> Result<(String, u16), Fault> {
         self.data_endpoint(stream, ApiName::GetHlsStreamingSessionUrl).await
+    }
+
+    /// The configurations that streams of this account have for an edge agent on `hub_device_arn`.
+    pub async fn edge_configurations(
+        &self,
+        hub_device_arn: &str,
+    ) -> Result<Vec<ListEdgeAgentConfigurationsEdgeConfig>, Fault> {
+        let (mut found, mut token) = (Vec::new(), None);
+        for _ in 0..MOST_PAGES {
+            let request = self.client.list_edge_agent_configurations().hub_device_arn(hub_device_arn);
+            let page = match request.max_results(PAGE).set_next_token(token.take()).send().await {
+                Ok(page) => page,
+                Err(error) => return Err(fault("ListEdgeAgentConfigurations", hub_device_arn, &error)),
+            };
+            found.extend(page.edge_configs.unwrap_or_default());
+            match page.next_token {
+                Some(next) => token = Some(next),
+                None => return Ok(found),
+            }
+        }
+        let text = format!("kinesisvideo:ListEdgeAgentConfigurations has no end after {MOST_PAGES} pages");
+        Err(Fault::new(FaultClass::Service, text))
     }
 
     async fn data_endpoint(&self, stream: &str, api: ApiName) -> Result<(String, u16), Fault> {

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
+
 /// How the stand-in behaves. [`Config::new`] has the service's own figures where the service documents them.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -25,6 +27,8 @@ pub struct Config {
     pub data_endpoint: Option<String>,
     /// Streams that exist from the start.
     pub streams: Vec<StreamSpec>,
+    /// What `ListEdgeAgentConfigurations` answers: entries of its `EdgeConfigs`.
+    pub edge_configurations: Vec<Value>,
     /// How long a stream made by `CreateStream` stays CREATING.
     pub create_delay: Duration,
     /// From RECEIVED to PERSISTED.
@@ -56,6 +60,7 @@ impl Config {
             credentials: vec![Credentials::example()],
             data_endpoint: None,
             streams: Vec::new(),
+            edge_configurations: Vec::new(),
             create_delay: Duration::ZERO,
             persist_delay: Duration::from_millis(50),
             idle_timeout: Duration::from_secs(30),

@@ -59,6 +59,14 @@ struct GetDataEndpoint {
     api_name: String,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListEdgeAgentConfigurations {
+    hub_device_arn: String,
+    max_results: Option<usize>,
+    next_token: Option<String>,
+}
+
 /// The call of a path.
 pub(crate) fn call_of(path: &str) -> Option<Call> {
     match path {
@@ -67,6 +75,7 @@ pub(crate) fn call_of(path: &str) -> Option<Call> {
         "/tagStream" => Some(Call::TagStream),
         "/getDataEndpoint" => Some(Call::GetDataEndpoint),
         "/getHLSStreamingSessionURL" => Some(Call::GetHlsStreamingSessionUrl),
+        "/listEdgeAgentConfigurations" => Some(Call::ListEdgeAgentConfigurations),
         "/putMedia" => Some(Call::PutMedia),
         _ => None,
     }
@@ -112,8 +121,40 @@ pub(crate) fn answer(shared: &Shared, call: Call, body: &[u8]) -> Result<Value, 
             let (name, retention_hours) = (record.name.clone(), record.retention_hours);
             state.hls.open(&request, &name, retention_hours, &shared.endpoint, now)
         }
+        Call::ListEdgeAgentConfigurations => list_edge_agent_configurations(shared, &parse(body)?),
         Call::PutMedia => Err(ServiceError::invalid_argument("not a control-plane call")),
     }
+}
+
+fn list_edge_agent_configurations(
+    shared: &Shared,
+    request: &ListEdgeAgentConfigurations,
+) -> Result<Value, ServiceError> {
+    let ListEdgeAgentConfigurations { hub_device_arn, max_results, next_token } = request;
+    // The pattern of the service's model.
+    let is_arn = matches!(hub_device_arn.split(':').collect::<Vec<_>>()[..],
+        ["arn", partition, "iot", region, account, resource]
+            if !partition.is_empty() && !region.is_empty() && account.len() == 12 && resource.starts_with("thing/"));
+    if !is_arn {
+        return Err(ServiceError::invalid_argument(format!(
+            "HubDeviceArn '{hub_device_arn}' is not an ARN of a thing."
+        )));
+    }
+    let count = max_results.unwrap_or(5);
+    if !(1..=10).contains(&count) {
+        return Err(ServiceError::invalid_argument("MaxResults must be 1 to 10."));
+    }
+    let first = match next_token.as_deref().map(str::parse::<usize>) {
+        None => 0,
+        Some(Ok(first)) => first,
+        Some(Err(_)) => return Err(ServiceError::invalid_argument("NextToken is not one of ours.")),
+    };
+    let of_hub = shared.config.edge_configurations.iter();
+    let of_hub = of_hub.filter(|entry| entry["EdgeConfig"]["HubDeviceArn"] == **hub_device_arn);
+    let page: Vec<&Value> = of_hub.clone().skip(first).take(count).collect();
+    let next = first + page.len();
+    let token = (next < of_hub.count()).then(|| next.to_string());
+    Ok(json!({ "EdgeConfigs": page, "NextToken": token }))
 }
 
 fn is_api_name(name: &str) -> bool {

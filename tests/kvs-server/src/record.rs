@@ -144,6 +144,7 @@ pub enum Call {
     TagStream,
     GetDataEndpoint,
     GetHlsStreamingSessionUrl,
+    ListEdgeAgentConfigurations,
     PutMedia,
 }
 

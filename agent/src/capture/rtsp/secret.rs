@@ -1,6 +1,8 @@
 //! A camera's URL out of a secret: from Greengrass' secret manager, or from AWS Secrets Manager itself.
 //!
-//! It is asked for at each attempt, so that a password that has been changed needs nobody here. It is never logged.
+//! It is read before the first attempt, when the camera is not to be had by what it said, so that what has been changed
+//! needs nobody here, and now and then. What it held last stays in use while it cannot be read: a camera that comes back must not
+//! wait for the uplink. It is never logged.
 
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use url::Url;
 use super::super::CaptureError;
 use crate::config::camera_url;
 use crate::config::secret::Secret;
-use crate::config::source::{Credentials, UrlSecret};
+use crate::config::source::{Credentials, Read, UrlSecret};
 use crate::event::publish::Aws;
 use crate::event::publish::aws::{Call, Connection, Service};
 use crate::host::greengrass::{self, Fault, Place};
@@ -19,15 +21,41 @@ use crate::http::Method;
 
 /// For AWS to answer.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// The same while there is what the secret held last.
+const DOUBT: Duration = Duration::from_secs(3);
+/// What was read so long ago is read again at the next attempt.
+const OLD: Duration = Duration::from_secs(3600);
 /// What the URL is called: by the KVS Edge Agent and by the Edge Connector, in any case.
 const KEYS: [&str; 2] = ["MediaURI", "RTSPStreamURL"];
 
 /// The URL, without user and password, and these.
 pub(super) async fn url(secret: &UrlSecret) -> Result<(Url, Option<Credentials>), CaptureError> {
+    let last = secret.last.get();
+    if let Some(Read { url, credentials, at: Some(at) }) = &last
+        && at.elapsed() < OLD
+    {
+        return Ok((url.clone(), credentials.clone()));
+    }
+    // A camera that is back must not wait long for a service that is away.
+    let patience = if last.is_some() { DOUBT } else { DEADLINE };
+    match (read(secret, patience).await, last) {
+        (Ok((url, credentials)), _) => {
+            secret.last.keep(url.clone(), credentials.clone());
+            Ok((url, credentials))
+        }
+        (Err(error), Some(Read { url, credentials, .. })) => {
+            tracing::warn!(%error, "the URL that the secret held last stays in use");
+            Ok((url, credentials))
+        }
+        (Err(error), None) => Err(error),
+    }
+}
+
+async fn read(secret: &UrlSecret, patience: Duration) -> Result<(Url, Option<Credentials>), CaptureError> {
     let id = &secret.id;
     let value = match from_greengrass(id).await {
         Ok(Some(value)) => value,
-        elsewhere => match timeout(DEADLINE, from_aws(secret)).await {
+        elsewhere => match timeout(patience, from_aws(secret)).await {
             Ok(Ok(value)) => value,
             Ok(Err(error)) => return Err(explain(id, elsewhere, &error)),
             Err(_) => return Err(explain(id, elsewhere, "AWS does not answer")),
