@@ -83,7 +83,7 @@ async fn a_secret_that_cannot_be_read_is_named() {
     rig.environment.push(("AWS_ENDPOINT_URL_SECRETS_MANAGER".to_owned(), format!("http://127.0.0.1:{}", moto.port)));
     let arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:no-such-AbCdEf";
     let cameras = rig.config["cameras"].as_array_mut().expect("a list");
-    cameras.push(json!({ "name": "lost", "edge_config": edge_config(arn), "upload": { "mode": "off" } }));
+    cameras.push(json!({ "name": "lost", "edge_config": edge_config(arn), "upload": { "stream": "lost" } }));
     rig.start();
     let named = |report: &Value| {
         let error = report["error"].as_str().unwrap_or_default();

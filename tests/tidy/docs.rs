@@ -21,8 +21,8 @@ fn with_passwords(text: &str, directory: &Path) -> String {
     fs::write(&password, "x").expect("written");
     let line = |line: &str| match line.split_once("_file: ") {
         Some((before, after)) => {
-            let end = after.find([',', '}', ' ']).unwrap_or(after.len());
-            format!("{before}_file: {}{}", password.display(), &after[end..])
+            let more = after.trim_start_matches(|c| !",} ".contains(c));
+            format!("{before}_file: {}{more}", password.display())
         }
         None => line.to_owned(),
     };
