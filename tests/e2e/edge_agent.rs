@@ -1,13 +1,9 @@
 //! What a user of AWS's KVS Edge Agent brings: EdgeConfig, secrets that hold URLs, spans in Quartz cron.
 
-use std::time::Duration;
-
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::agent::{self, free_port, text};
 use crate::harness::camera::RtspServer;
-use crate::harness::footage::{archived, stored};
 use crate::harness::media::Clip;
 use crate::harness::moto::Moto;
 use crate::harness::rig::looping;

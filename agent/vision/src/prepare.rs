@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn even_steps_are_the_same() {
         let noise =
-            |seed: usize| (0..64 * 48).map(|at: usize| (at * 7919 + seed * 104_729 >> 3) as u8).collect::<Vec<u8>>();
+            |seed: usize| (0..64 * 48).map(|at: usize| ((at * 7919 + seed * 104_729) >> 3) as u8).collect::<Vec<u8>>();
         let (y, u, v) = (noise(1), noise(2), noise(3));
         let planes = Planes::new([&y, &u, &v], (64, 32, 32), 64, 48).expect("a picture");
         for (width, height, is_even) in

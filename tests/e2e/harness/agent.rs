@@ -32,7 +32,8 @@ pub(crate) fn program(environment: &[(String, String)]) -> Command {
 
 /// The same, started by another program that becomes it, or runs it under the same process id.
 pub(crate) fn program_under(starter: &[&str], environment: &[(String, String)]) -> Command {
-    let built = std::env::var("EDGECAM_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_edgecam").to_owned());
+    let built = std::env::var_os("EDGECAM_PROGRAM").map(|words| words.to_string_lossy().into_owned());
+    let built = built.unwrap_or_else(|| env!("CARGO_BIN_EXE_edgecam").to_owned());
     let mut words = starter.iter().copied().chain(built.split_whitespace());
     let mut command = Command::new(words.next().expect("a program"));
     command.args(words);
