@@ -83,6 +83,8 @@ def encode(options, cache, kind):
         command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y", "-stream_loop", "-1", "-i", source, "-an"]
         command += ["-vf", f"fps={FPS},scale=1280:720,{hold}fps={FPS}", "-t", str(options.seconds + 30)]
         command += ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-bf", "0"]
+        # OpenCV takes every picture for BT.601.
+        command += ["-colorspace", "smpte170m", "-color_primaries", "smpte170m", "-color_trc", "smpte170m"]
         command += ["-b:v", "2000k", "-g", str(FPS), "-keyint_min", str(FPS), "-sc_threshold", "0", partial]
         subprocess.run(command, check=True)
         partial.rename(video)
@@ -94,10 +96,10 @@ def record(options, cache):
     video = cache / "detect-pattern.mp4"
     if not video.exists():
         with tempfile.TemporaryDirectory(prefix="edgecam-bench-") as directory:
-            camera = {"name": "scene", "test_pattern": {"width": 1280, "height": 720, "fps": FPS, "bitrate": 4_000_000}, "archive": {}}
+            camera = {"name": "scene", "test_pattern": {"width": 1280, "height": 720, "frame_rate": FPS, "bitrate": 4_000_000}, "archive": {}}
             file = pathlib.Path(directory, "edgecam.json")
             file.write_text(json.dumps({"state_dir": directory, "cameras": [camera]}))
-            agent = subprocess.Popen([options.edgecam, "run", "--config", file], stderr=subprocess.DEVNULL)
+            agent = subprocess.Popen([options.edgecam, "run", "--config", file])
             time.sleep(32)
             agent.terminate()
             agent.wait(20)
