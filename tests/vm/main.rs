@@ -7,7 +7,12 @@
 #[path = "../e2e/harness/media.rs"]
 mod media;
 
+#[allow(dead_code, reason = "shared with the end-to-end tests, which use more of it")]
+#[path = "../e2e/harness/footage.rs"]
+mod footage;
+
 mod machine;
+mod service;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,27 +39,14 @@ impl Stage {
     async fn set(streams: &[&str]) -> Self {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vm-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory");
-        let mut settings = Config::new(directory.join("kvs"));
-        settings.region = Some("eu-central-1".to_owned());
-        settings.dump = Dump::Memory;
-        settings.credentials = vec![Credentials::example()];
-        settings.streams =
-            streams.iter().map(|name| StreamSpec { name: (*name).to_owned(), retention_hours: 24 }).collect();
-        let kvs = KvsServer::start(settings).await.expect("the service starts");
+        let kvs = service_of(streams, &directory).await;
         let (architecture, mut files) = programs(&directory);
         files.push((kvs.ca_pem_path().to_owned(), "/etc/ca.pem"));
         files.push((frames(&directory).await, "/etc/frames"));
-        let parts = Parts { architecture, image: image(architecture), files, directory: directory.clone() };
+        let parts =
+            Parts { architecture, image: image(architecture), files, disks: Vec::new(), directory: directory.clone() };
         let mut machine = Machine::boot(&parts).await;
-        let credentials = Credentials::example();
-        for (name, value) in [
-            ("AWS_ENDPOINT_URL_KINESIS_VIDEO", kvs.endpoint()),
-            ("AWS_CA_BUNDLE", "/etc/ca.pem"),
-            ("AWS_REGION", "eu-central-1"),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-            ("AWS_ACCESS_KEY_ID", &credentials.access_key),
-            ("AWS_SECRET_ACCESS_KEY", &credentials.secret_key),
-        ] {
+        for (name, value) in environment(&kvs) {
             machine.run(&format!("export {name}={value}")).await;
         }
         machine.run("modprobe vivid n_devs=3 node_types=0x200001,0x1,0x1").await;
@@ -119,6 +111,30 @@ impl Stage {
     }
 }
 
+/// The stand-in for the service, with streams.
+async fn service_of(streams: &[&str], directory: &Path) -> KvsServer {
+    let mut settings = Config::new(directory.join("kvs"));
+    settings.region = Some("eu-central-1".to_owned());
+    settings.dump = Dump::Memory;
+    settings.credentials = vec![Credentials::example()];
+    settings.streams =
+        streams.iter().map(|name| StreamSpec { name: (*name).to_owned(), retention_hours: 24 }).collect();
+    KvsServer::start(settings).await.expect("the service starts")
+}
+
+/// What an agent in the machine needs to find it.
+fn environment(kvs: &KvsServer) -> Vec<(&'static str, String)> {
+    let credentials = Credentials::example();
+    vec![
+        ("AWS_ENDPOINT_URL_KINESIS_VIDEO", kvs.endpoint().to_owned()),
+        ("AWS_CA_BUNDLE", "/etc/ca.pem".to_owned()),
+        ("AWS_REGION", "eu-central-1".to_owned()),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ("AWS_ACCESS_KEY_ID", credentials.access_key.clone()),
+        ("AWS_SECRET_ACCESS_KEY", credentials.secret_key.clone()),
+    ]
+}
+
 /// The agent and the tests' tool: those of this machine, or those that EDGECAM_VM_ARM64 names the directory of.
 fn programs(directory: &Path) -> (Architecture, Vec<(PathBuf, &'static str)>) {
     let built = Path::new(env!("CARGO_BIN_EXE_edgecam"));
@@ -141,14 +157,22 @@ fn programs(directory: &Path) -> (Architecture, Vec<(PathBuf, &'static str)>) {
 
 /// The kernel and its initramfs, made once.
 fn image(architecture: Architecture) -> PathBuf {
+    PathBuf::from(made("image", architecture).trim())
+}
+
+/// What a script of tests/vm prints about what it has made, or found to be made.
+fn made(script: &str, architecture: Architecture) -> String {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vm");
     let given = std::env::var_os("EDGECAM_VM_IMAGES").map(PathBuf::from);
     let cache = given.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm-images"));
     fs::create_dir_all(&cache).expect("a directory");
-    let made = Command::new(here.join("image")).arg(architecture.name()).arg(&cache).output().expect("bash");
-    assert!(made.status.success(), "tests/vm/image: {}", String::from_utf8_lossy(&made.stderr));
-    PathBuf::from(String::from_utf8_lossy(&made.stdout).trim())
+    let made = Command::new(here.join(script)).arg(architecture.name()).arg(&cache).output().expect("bash");
+    assert!(made.status.success(), "tests/vm/{script}: {}", String::from_utf8_lossy(&made.stderr));
+    String::from_utf8_lossy(&made.stdout).into_owned()
 }
+
+/// Two emulated machines at once would be too slow for each other.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Pictures of a clip, each behind its length, as `tool play` wants them.
 async fn frames(directory: &Path) -> PathBuf {
@@ -210,6 +234,7 @@ fn act(text: &str, begun: Instant) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cameras_at_real_drivers() {
+    let _turn = TURN.lock().await;
     let begun = Instant::now();
     let mut stage = Stage::set(&["one", "two", "three", "loop"]).await;
     act("the machine is up", begun);
