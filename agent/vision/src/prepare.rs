@@ -97,52 +97,6 @@ fn taps(out: &mut Vec<Tap>, count: u32, origin: f32, step: f32, begin: u32, leng
     }));
 }
 
-/// Taps that are a whole number of samples apart, as where 1280 pixels become 320: no table needs to be looked up.
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Even {
-    first: usize,
-    step: usize,
-    share: f32,
-    /// Of the chroma samples.
-    chroma: (usize, usize),
-}
-
-impl Even {
-    fn of(taps: &[Tap]) -> Option<Self> {
-        let [one, two, ..] = taps else { return None };
-        let step = two.first.checked_sub(one.first).filter(|step| *step >= 2)?;
-        let chroma = two.chroma.checked_sub(one.chroma).filter(|step| *step >= 1)?;
-        let is_even = taps.iter().zip(0..).all(|(tap, at)| {
-            let is_luma = tap.first == one.first + at * step && tap.second == tap.first + 1 && tap.share == one.share;
-            is_luma && tap.chroma == one.chroma + at * chroma
-        });
-        is_even.then_some(Self {
-            first: one.first as usize,
-            step: step as usize,
-            share: one.share,
-            chroma: (one.chroma as usize, chroma as usize),
-        })
-    }
-
-    /// One row of the input's luma, between two rows of the picture.
-    fn luma(&self, (above, below): (&[u8], &[u8]), share: f32, out: &mut [f32]) {
-        let pairs = above[self.first..].chunks(self.step).zip(below[self.first..].chunks(self.step));
-        for (out, pair) in out.iter_mut().zip(pairs) {
-            let ([a, b, ..], [c, d, ..]) = pair else { continue };
-            let [a, b, c, d] = [a, b, c, d].map(|sample| f32::from(*sample));
-            let (left, right) = (a + (c - a) * share, b + (d - b) * share);
-            *out = left + (right - left) * self.share;
-        }
-    }
-
-    fn chroma(&self, line: &[u8], out: &mut [f32]) {
-        let (first, step) = self.chroma;
-        for (out, sample) in out.iter_mut().zip(line[first..].iter().step_by(step)) {
-            *out = f32::from(*sample);
-        }
-    }
-}
-
 /// From YCbCr samples to one channel of the input: what each is multiplied with, and limits before scaling.
 #[derive(Clone, Copy, Default, Debug)]
 struct Channel {
@@ -186,8 +140,6 @@ fn channels(input: &Input, planes: &Planes<'_>) -> [Channel; 3] {
 pub struct Prepare {
     columns: Vec<Tap>,
     rows: Vec<Tap>,
-    /// The columns, if they are so.
-    even: Option<Even>,
     /// A row of the picture between two of its rows.
     blended: Vec<f32>,
     /// One row of the input.
@@ -210,7 +162,6 @@ impl Prepare {
         if self.made_for != Some(placement) {
             self.made_for = Some(placement);
             taps(&mut self.columns, placement.width, placement.origin.0, placement.step.0, region.x, region.width);
-            self.even = Even::of(&self.columns);
             taps(&mut self.rows, placement.height, placement.origin.1, placement.step.1, region.y, region.height);
             fill_bars(input, channels, plane, out);
         }
@@ -220,29 +171,16 @@ impl Prepare {
         let end = (region.x + region.width) as usize;
         self.blended.resize(end, 0.0);
         for (index, row) in self.rows.iter().enumerate() {
-            match &self.even {
-                Some(even) => {
-                    let line = |number: u32| &planes.y[number as usize * planes.strides.0..][..end];
-                    even.luma((line(row.first), line(row.second)), row.share, &mut self.y);
-                }
-                None => {
-                    blend(planes, row, region.x as usize..end, &mut self.blended);
-                    for (out, tap) in self.y.iter_mut().zip(&self.columns) {
-                        let (a, b) = (self.blended[tap.first as usize], self.blended[tap.second as usize]);
-                        *out = a + (b - a) * tap.share;
-                    }
-                }
+            blend(planes, row, region.x as usize..end, &mut self.blended);
+            for (out, tap) in self.y.iter_mut().zip(&self.columns) {
+                let (a, b) = (self.blended[tap.first as usize], self.blended[tap.second as usize]);
+                *out = a + (b - a) * tap.share;
             }
             if input.colours != Colours::Grey {
                 let line = |plane: &'_ [u8], stride: usize, out: &mut [f32]| {
                     let line = &plane[row.chroma as usize * stride..];
-                    match &self.even {
-                        Some(even) => even.chroma(line, out),
-                        None => {
-                            for (out, tap) in out.iter_mut().zip(&self.columns) {
-                                *out = f32::from(line[tap.chroma as usize]);
-                            }
-                        }
+                    for (out, tap) in out.iter_mut().zip(&self.columns) {
+                        *out = f32::from(line[tap.chroma as usize]);
                     }
                 };
                 line(planes.u, planes.strides.1, &mut self.u);
@@ -324,27 +262,6 @@ mod tests {
 
     fn near(a: [f32; 3], b: [f32; 3]) -> bool {
         a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1.0)
-    }
-
-    /// A whole number of samples from tap to tap is done another way, with the same result.
-    #[test]
-    fn even_steps_are_the_same() {
-        let noise =
-            |seed: usize| (0..64 * 48).map(|at: usize| ((at * 7919 + seed * 104_729) >> 3) as u8).collect::<Vec<u8>>();
-        let (y, u, v) = (noise(1), noise(2), noise(3));
-        let planes = Planes::new([&y, &u, &v], (64, 32, 32), 64, 48).expect("a picture");
-        for (width, height, is_even) in
-            [(16, 12, true), (32, 24, true), (8, 48, true), (20, 12, false), (64, 48, false)]
-        {
-            let input = input(width, height, Fit::Stretch);
-            let (mut one, mut other) = (vec![0.0; input.len()], vec![0.0; input.len()]);
-            let mut prepare = Prepare::default();
-            prepare.fill(&input, &planes, planes.whole(), &mut one);
-            assert_eq!(prepare.even.is_some(), is_even, "{width}x{height}");
-            prepare.even = None;
-            prepare.fill(&input, &planes, planes.whole(), &mut other);
-            assert_eq!(one, other, "{width}x{height}");
-        }
     }
 
     #[test]
