@@ -3,7 +3,7 @@
 //! that it can be pasted here, or come from `edgecam import`.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::check::{Result, seconds, wrong};
 use super::schedule::{Dialect, Schedule};
@@ -15,7 +15,7 @@ const HOUR: u64 = 3600;
 const RETENTION_HOURS: u64 = 720;
 
 /// AWS's EdgeConfig. Times of schedules are UTC.
-#[derive(Deserialize, Serialize, JsonSchema, Clone, Debug)]
+#[derive(Deserialize, JsonSchema, Clone, Debug)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct EdgeConfig {
     /// The IoT thing that the configuration is for: `arn:aws:iot:REGION:ACCOUNT:thing/NAME`.
@@ -23,26 +23,23 @@ pub(crate) struct EdgeConfig {
     /// Where the camera is and when it is recorded.
     pub(crate) recorder_config: RecorderConfig,
     /// When footage is uploaded. Default: as it comes; the KVS Edge Agent uploads every hour.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) uploader_config: Option<UploaderConfig>,
     /// What is deleted. Default: footage of more than 720 hours.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) deletion_config: Option<DeletionConfig>,
 }
 
 /// Where the camera is and when it is recorded.
-#[derive(Deserialize, Serialize, JsonSchema, Clone, Debug)]
+#[derive(Deserialize, JsonSchema, Clone, Debug)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct RecorderConfig {
     /// The camera.
     pub(crate) media_source_config: MediaSourceConfig,
     /// When it is recorded. Default: always.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) schedule_config: Option<ScheduleConfig>,
 }
 
 /// The camera.
-#[derive(Deserialize, Serialize, JsonSchema, Clone, Debug)]
+#[derive(Deserialize, JsonSchema, Clone, Debug)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct MediaSourceConfig {
     /// A secret of AWS Secrets Manager whose JSON has `MediaURI`.
@@ -52,7 +49,7 @@ pub(crate) struct MediaSourceConfig {
 }
 
 /// When footage is uploaded.
-#[derive(Deserialize, Serialize, JsonSchema, Clone, Debug)]
+#[derive(Deserialize, JsonSchema, Clone, Debug)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct UploaderConfig {
     /// All that has not been uploaded goes in these spans.
@@ -60,7 +57,7 @@ pub(crate) struct UploaderConfig {
 }
 
 /// A repeating span.
-#[derive(Deserialize, Serialize, JsonSchema, Clone, Debug)]
+#[derive(Deserialize, JsonSchema, Clone, Debug)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct ScheduleConfig {
     /// Its start: a Quartz cron expression such as `0 0 9-17 ? * 2-6`, in UTC; Sunday is 1.
@@ -70,29 +67,25 @@ pub(crate) struct ScheduleConfig {
 }
 
 /// What is deleted.
-#[derive(Deserialize, Serialize, JsonSchema, Clone, Debug, Default)]
+#[derive(Deserialize, JsonSchema, Clone, Debug, Default)]
 #[serde(deny_unknown_fields, default, rename_all = "PascalCase")]
 pub(crate) struct DeletionConfig {
     /// 1 to 720. Default: 720.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) edge_retention_in_hours: Option<u64>,
     /// How much is kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) local_size_config: Option<LocalSizeConfig>,
     /// Whether footage is deleted once it is persisted in the stream. Default: false.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) delete_after_upload: Option<bool>,
 }
 
 /// How much is kept.
-#[derive(Deserialize, Serialize, JsonSchema, Clone, Debug, Default)]
+#[derive(Deserialize, JsonSchema, Clone, Debug, Default)]
 #[serde(deny_unknown_fields, default, rename_all = "PascalCase")]
 pub(crate) struct LocalSizeConfig {
     /// 64 to 2000000. Default: what the disk holds.
-    #[serde(rename = "MaxLocalMediaSizeInMB", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "MaxLocalMediaSizeInMB")]
     pub(crate) max_local_media_size_in_mb: Option<u64>,
     /// `DELETE_OLDEST_MEDIA` or `DENY_NEW_MEDIA`. Default: DELETE_OLDEST_MEDIA.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) strategy_on_full_size: Option<String>,
 }
 
