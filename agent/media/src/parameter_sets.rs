@@ -47,6 +47,18 @@ pub struct VideoFacts {
     pub reordering: bool,
     /// Most pictures that may be decoded before a picture and shown after it, 0 to 16.
     pub max_reorder: u8,
+    /// What samples mean.
+    pub signal: VideoSignal,
+}
+
+/// What the samples of pictures mean, as far as the VUI says (H.264 section E.2.1). Where it says nothing: BT.601, limited
+/// range, which is what nearly every reader takes such a stream for.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct VideoSignal {
+    /// Luma is 0 to 255, not 16 to 235.
+    pub full_range: bool,
+    /// The matrix is that of BT.709, not of BT.601.
+    pub bt709: bool,
 }
 
 /// Why parameter sets could not be used.
@@ -305,7 +317,13 @@ fn facts(sps: &[u8], parsed: &SeqParameterSet) -> Result<VideoFacts, ParameterSe
         None if profile_idc == 66 || matches!(parsed.pic_order_cnt, PicOrderCntType::TypeTwo) => 0,
         None => max_dpb_frames(sps, parsed),
     };
-    Ok(VideoFacts { width, height, frame_rate, reordering: max_reorder > 0, max_reorder })
+    let signal =
+        vui.and_then(|vui| vui.video_signal_type.as_ref()).map_or_else(VideoSignal::default, |told| VideoSignal {
+            full_range: told.video_full_range_flag,
+            // Table E-5.
+            bt709: told.colour_description.as_ref().is_some_and(|colour| colour.matrix_coefficients == 1),
+        });
+    Ok(VideoFacts { width, height, frame_rate, reordering: max_reorder > 0, max_reorder, signal })
 }
 
 /// MaxDpbFrames (H.264 section A.3.1): what a decoder may have to hold back where the SPS does not say. 1 to 16.
@@ -367,6 +385,24 @@ pub(crate) mod tests {
         0x00, 0x03, 0x01, 0xe0, 0xf1, 0x83, 0x19, 0x60,
     ];
     pub(crate) const PPS: &[u8] = &[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0];
+
+    /// What x264 writes for `-colorspace` and `-color_range` of ffmpeg: the tenth byte on is the VUI's part about it.
+    #[test]
+    fn what_samples_mean() {
+        let sps = |range: u8, colour: [u8; 3]| {
+            let head = [0x67, 0x42, 0xc0, 0x1f, 0xda, 0x01, 0x40, 0x16, 0xec, 0x05, range];
+            let tail = [0x00, 0x00, 0x03, 0x00, 0x02, 0x00, 0x00, 0x03, 0x00, 0x3c, 0x1e, 0x30, 0x65, 0x40];
+            let sps = [&head[..], &colour, &tail].concat();
+            let sets = ParameterSets::h264(sps.into(), vec![Bytes::from_static(PPS)]).expect("valid");
+            let VideoSignal { full_range, bt709 } = sets.facts().signal;
+            (full_range, bt709)
+        };
+        assert_eq!(sps(0xa8, [0x08, 0x08, 0x0a]), (false, true));
+        assert_eq!(sps(0xa8, [0x30, 0x30, 0x32]), (false, false));
+        assert_eq!(sps(0xb8, [0x08, 0x08, 0x0a]), (true, true));
+        let untold = ParameterSets::h264(Bytes::from_static(SPS_720P), vec![Bytes::from_static(PPS)]).expect("valid");
+        assert_eq!(untold.facts().signal, VideoSignal::default());
+    }
 
     #[test]
     fn facts_of_a_720p_stream() {

@@ -1,9 +1,11 @@
 //! `edgecam detect`: what a model sees in a picture or a video.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use edgecam_media::parameter_sets::VideoSignal;
 use edgecam_media::{AccessUnit, Ticks, Timestamp, TrackId};
 use edgecam_vision::{Detection, Model, Output, Runner, Task};
 use serde_json::{Value, json};
@@ -18,6 +20,8 @@ use crate::encode::frame::{Frame, View};
 
 /// A JPEG of more bytes is no picture of a camera.
 const MOST_JPEG: u64 = 64 << 20;
+/// What samples of a JPEG file mean (JFIF 1.02).
+const JFIF: VideoSignal = VideoSignal { full_range: true, bt709: false };
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -71,7 +75,7 @@ fn detect(arguments: &Arguments, model: &Model) -> Result<(), String> {
         let mut decoder = JpegDecoder420::default();
         let at = |error: &dyn std::fmt::Display| format!("{}: {error}", arguments.file.display());
         let picture = decoder.decode(&bytes).map_err(|error| at(&error))?;
-        looking.look(picture, true, None).map_err(|error| at(&error))?;
+        looking.look(picture, JFIF, None).map_err(|error| at(&error))?;
     } else {
         video(&mut looking)?;
     }
@@ -109,6 +113,8 @@ fn video(looking: &mut Looking<'_>) -> Result<(), String> {
     let pictures = Pictures::open(path).map_err(|error| error.to_string())?;
     let mut decoder = Decoder::new().map_err(|error| error.to_string())?;
     let (mut sets, mut due, mut any) = (None, None, false);
+    // The decoder shows pictures in their order, some later than it was given them.
+    let mut times = BTreeSet::new();
     for picture in pictures {
         let (picture, at) = picture.map_err(|error| error.to_string())?;
         any = true;
@@ -121,13 +127,17 @@ fn video(looking: &mut Looking<'_>) -> Result<(), String> {
             data: picture.data,
             parameter_sets: picture.parameter_sets,
         };
+        times.insert(at);
         let decoded = decoder.decode(&unit, sets).map_err(|error| format!("{}: {error}", path.display()))?;
         let Some(decoded) = decoded else { continue };
+        let at = times.pop_first().unwrap_or(at);
         if due.is_some_and(|due| at.to_duration() < due) {
             continue;
         }
         due = Some(at.to_duration() + std::time::Duration::from_secs_f64(looking.arguments.every));
-        looking.look(view(&decoded), false, Some(at)).map_err(|error| format!("{}: {error}", path.display()))?;
+        looking
+            .look(view(&decoded), sets.facts().signal, Some(at))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
         if looking.looked >= looking.arguments.most {
             break;
         }
@@ -145,8 +155,8 @@ struct Looking<'a> {
 }
 
 impl Looking<'_> {
-    fn look(&mut self, picture: View<'_>, full_range: bool, at: Option<Ticks>) -> Result<(), String> {
-        let planes = planes(picture, full_range)?;
+    fn look(&mut self, picture: View<'_>, signal: VideoSignal, at: Option<Ticks>) -> Result<(), String> {
+        let planes = planes(picture, signal)?;
         let output = self.runner.run(&planes, None, self.arguments.threshold).map_err(|error| error.to_string())?;
         let seconds = at.map(|at| at.to_duration().as_secs_f64());
         if self.arguments.json {
@@ -158,7 +168,7 @@ impl Looking<'_> {
         let Output::Detections(detections) = output else { return Ok(()) };
         let much: f32 = detections.iter().map(|seen| seen.confidence).sum();
         if self.best.as_ref().is_none_or(|(best, _)| much > *best) {
-            let mut frame = copy(picture, full_range).ok_or("the picture is too small to be drawn on")?;
+            let mut frame = copy(picture, signal.full_range).ok_or("the picture is too small to be drawn on")?;
             draw(&mut frame, &detections);
             self.best = Some((much, frame));
         }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use edgecam_media::parameter_sets::VideoSignal;
 use edgecam_vision::{Description, Detection, Model, Planes};
 use openh264::formats::YUVSource;
 
@@ -75,11 +76,11 @@ pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
 }
 
 /// What a model is given of a picture.
-pub(super) fn planes(picture: View<'_>, full_range: bool) -> Result<Planes<'_>, String> {
+pub(super) fn planes(picture: View<'_>, signal: VideoSignal) -> Result<Planes<'_>, String> {
     let View { width, height, y, u, v, strides } = picture;
     let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
     let planes = Planes::new([y, u, v], (strides.0, strides.1, strides.1), side(width), side(height));
-    Ok(planes.map_err(|error| error.to_string())?.full_range(full_range))
+    Ok(planes.map_err(|error| error.to_string())?.full_range(signal.full_range).bt709(signal.bt709))
 }
 
 /// A copy to draw on, in limited range: what the JPEG encoder takes.

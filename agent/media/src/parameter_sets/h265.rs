@@ -5,7 +5,7 @@
 
 use h264_reader::rbsp::{BitRead, BitReader, ByteReader};
 
-use super::{ParameterSetError, VideoFacts};
+use super::{ParameterSetError, VideoFacts, VideoSignal};
 use crate::slice::H265Syntax;
 
 /// Bytes of a NAL unit's header (section 7.3.1.2).
@@ -165,7 +165,9 @@ fn read_sps(bits: &mut Bits<'_>) -> Result<Sps, String> {
     }
     // What follows only tells the rate: a stream whose encoder gets it wrong can be taken all the same.
     let frame_rate = frame_rate(bits, poc_lsb_bits).ok().flatten();
-    let facts = VideoFacts { width, height, frame_rate, reordering: max_reorder > 0, max_reorder };
+    // Nobody here decodes H.265: what its samples mean is not asked.
+    let signal = VideoSignal::default();
+    let facts = VideoFacts { width, height, frame_rate, reordering: max_reorder > 0, max_reorder, signal };
     Ok(Sps {
         id,
         vps_id,
