@@ -3,6 +3,7 @@
 
 mod page;
 mod publishers;
+mod still;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -64,6 +64,8 @@ pub(super) struct Eye {
     names: Vec<Arc<str>>,
     story: Story,
     looked: Option<Duration>,
+    /// Something has moved lately.
+    is_open: bool,
 }
 
 impl Eye {
@@ -93,6 +95,7 @@ impl Eye {
             names: Vec::new(),
             zones: None,
             looked: None,
+            is_open: true,
             detector,
             mind,
             reading,
@@ -108,6 +111,7 @@ impl Eye {
         }
         let Some((_, zones)) = &self.zones else { return Ok(None) };
         let activity = self.gate.update(planes, zones, now);
+        self.is_open = activity.is_open;
         let is_overdue = self.looked.is_none_or(|looked| now.saturating_sub(looked) >= LOOK_AGAIN);
         if !activity.is_open && !is_overdue {
             self.story.still(at);
@@ -126,6 +130,11 @@ impl Eye {
             tracing::warn!(detector, most = story::MOST, "too many kinds of things at once: the rest become no events");
         }
         Ok(Some(Seen { sights, look, took }))
+    }
+
+    /// Whether something has moved lately, by the last picture it was given.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// Nobody looks any more.

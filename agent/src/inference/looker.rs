@@ -13,6 +13,7 @@ use openh264::formats::YUVSource;
 use serde_json::{Value, json};
 
 use super::eye::{Eye, Seen};
+use super::hold::Moving;
 use super::pool::{Picture, thread_time};
 use super::status::StatusCell;
 use crate::config::detectors::{Detector, Kind};
@@ -43,6 +44,7 @@ pub(super) struct Looker {
     /// The detector that is looking.
     at_work: Option<usize>,
     arrivals: Arrivals,
+    moving: Moving,
     outlet: Outlet,
     status: StatusCell,
     began: Instant,
@@ -60,13 +62,21 @@ struct Last {
 }
 
 impl Looker {
-    pub(super) fn new(camera: &str, detectors: usize, arrivals: Arrivals, outlet: Outlet, status: StatusCell) -> Self {
+    pub(super) fn new(
+        camera: &str,
+        detectors: usize,
+        arrivals: Arrivals,
+        moving: Moving,
+        outlet: Outlet,
+        status: StatusCell,
+    ) -> Self {
         Self {
             camera: camera.to_owned(),
             decoder: None,
             eyes: (0..detectors).map(|_| None).collect(),
             at_work: None,
             arrivals,
+            moving,
             outlet,
             status,
             began: Instant::now(),
@@ -80,6 +90,7 @@ impl Looker {
         let before = thread_time();
         for (index, eye) in self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             self.eyes[index] = Some(eye);
+            self.moving.set(index, true);
         }
         let newest = pictures.iter().rposition(|picture| picture.look != 0);
         // Whose turn it was on an earlier one looks at the newest.
@@ -154,9 +165,10 @@ impl Looker {
         let (width, height) = picture.dimensions();
         let last = Last { number: of.number, at: of.unit.pts, size: (width as u32, height as u32) };
         self.last = Some(last);
+        let signal = of.sets.facts().signal;
         let planes = Planes::new([picture.y(), picture.u(), picture.v()], picture.strides(), last.size.0, last.size.1);
         let planes = match planes {
-            Ok(planes) => planes,
+            Ok(planes) => planes.full_range(signal.full_range).bt709(signal.bt709),
             Err(error) => return self.status.change(|status| status.error = Some(error.to_string())),
         };
         let now = self.began.elapsed();
@@ -164,9 +176,13 @@ impl Looker {
         let (mut has_looked, mut has_person) = (false, None);
         for index in (0..self.eyes.len()).filter(|index| look & 1 << index != 0) {
             // One that panics does not come back: it is made anew.
-            let Some(mut eye) = self.eyes[index].take() else { continue };
+            let Some(mut eye) = self.eyes[index].take() else {
+                self.moving.set(index, false);
+                continue;
+            };
             self.at_work = Some(index);
             let seen = eye.look(&planes, last.at, now);
+            self.moving.set(index, eye.is_open());
             self.count(index, &seen);
             let Ok(Some(seen)) = seen else {
                 self.eyes[index] = Some(eye);

@@ -6,6 +6,7 @@
 //! sends these on their way.
 
 mod eye;
+mod hold;
 mod looker;
 pub mod models;
 pub mod plates;

@@ -120,11 +120,11 @@ impl Drop for Owner {
 }
 
 impl Place {
-    /// Adds a picture; returns how many looks were pushed out by it. Never waits.
-    pub(super) fn push(&self, picture: Picture) -> u64 {
+    /// Adds pictures that follow each other; returns how many looks were pushed out by them. Never waits.
+    pub(super) fn push(&self, pictures: impl IntoIterator<Item = Picture>) -> u64 {
         let mut state = self.shared.lock();
         let Some(slot) = state.slots.iter_mut().find(|slot| slot.id == self.id) else { return 0 };
-        let skipped = slot.push(picture);
+        let skipped = pictures.into_iter().map(|picture| slot.push(picture)).sum();
         drop(state);
         // All: one that rests must not take the call from one that could work.
         self.shared.wake.notify_all();

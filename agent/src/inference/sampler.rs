@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inference;
 use super::eye::Eye;
+use super::hold::{Hold, Moving, Taken};
 use super::looker::{Arrivals, Looker};
 use super::pool::{Picture, Place};
 use super::schedule::{Decode, KeyFrames, Turns};
@@ -43,12 +44,14 @@ pub async fn run(watch: Watch, cancel: CancellationToken) {
     status.change(|status| {
         status.detectors = detectors.iter().map(|detector| begin(detector)).collect();
     });
-    let looker = Looker::new(camera, detectors.len(), arrivals.clone(), outlet.clone(), status.clone());
+    let moving = Moving::new(detectors.len());
+    let (arrived, outlet) = (arrivals.clone(), outlet.clone());
+    let looker = Looker::new(camera, detectors.len(), arrived, moving.clone(), outlet, status.clone());
     let place = watch.inference.pool().join(looker);
     tokio::select! {
         () = cancel.cancelled() => {}
         () = open_all(&watch, &arrivals) => {}
-        () = sample(&watch, &place) => {}
+        () = sample(&watch, &place, &moving) => {}
     }
     // Its thread may be at work for it: events end there.
     tokio::task::spawn_blocking(move || drop(place)).await.ok();
@@ -94,13 +97,14 @@ async fn open_all(watch: &Watch, arrivals: &Arrivals) {
     }
 }
 
-async fn sample(watch: &Watch, place: &Place) {
+async fn sample(watch: &Watch, place: &Place, moving: &Moving) {
     let mut cursor = watch.footage.cursor();
     let mut position = watch.footage.live();
     let mut turns: Vec<Turns> = watch.detectors.iter().map(|detector| Turns::new(detector.fps_limit)).collect();
     let rate = watch.detectors.iter().map(|detector| detector.fps_limit).fold(0.0, f64::max);
     let mut key_frames = KeyFrames::default();
     let mut decode = Decode::All;
+    let mut hold = Hold::new(watch.detectors.len());
     let mut number = 0;
     loop {
         let (unit, sets) = match cursor.read(position).await {
@@ -111,6 +115,7 @@ async fn sample(watch: &Watch, place: &Place) {
             Next::Lagged { resume } => {
                 // The newest is worth more than what comes next.
                 position = watch.footage.live().max(resume);
+                hold.clear();
                 place.interrupt();
                 continue;
             }
@@ -130,6 +135,7 @@ async fn sample(watch: &Watch, place: &Place) {
             let newest = watch.footage.live();
             if newest.gop > position.gop {
                 position = newest;
+                hold.clear();
                 place.interrupt();
                 continue;
             }
@@ -141,12 +147,20 @@ async fn sample(watch: &Watch, place: &Place) {
             .iter_mut()
             .enumerate()
             .fold(0, |look, (index, turns)| look | u32::from(turns.take(unit.pts)) << index);
-        if look == 0 && decode == Decode::KeyFrames {
-            continue;
-        }
-        let skipped = place.push(Picture { unit, sets, number, look, arrived: Instant::now() });
-        if skipped > 0 {
-            watch.status.change(|status| status.skipped += skipped);
+        let picture = Picture { unit, sets, number, look, arrived: Instant::now() };
+        let taken = match decode {
+            Decode::All => hold.take(picture, key_frames.are_close() && !moving.is_any()),
+            Decode::KeyFrames if look == 0 => continue,
+            Decode::KeyFrames => Taken { ready: vec![picture], still: Vec::new() },
+        };
+        let skipped = if taken.ready.is_empty() { 0 } else { place.push(taken.ready) };
+        if skipped > 0 || !taken.still.is_empty() {
+            watch.status.change(|status| {
+                status.skipped += skipped;
+                for (index, detector) in status.detectors.iter_mut().enumerate() {
+                    detector.still += taken.still.iter().filter(|look| *look & 1 << index != 0).count() as u64;
+                }
+            });
         }
     }
 }

@@ -9,6 +9,15 @@ const EARLY: f64 = 0.2;
 /// Key frames alone are enough while they come at least so often as is wanted, give or take.
 const ENOUGH: f64 = 1.1;
 
+/// Where nothing moves at most so long passes between two pictures that are decoded, in seconds.
+const LONGEST_STILL: f64 = 2.2;
+/// A picture of at most this share of its key frame's size shows nothing new.
+const SMALL: usize = 50;
+/// Nor does one that is at most so many times as large as pictures are while nothing moves.
+const LOUD: f64 = 1.5;
+/// A new size has this weight in what is usual.
+const LEARN: f64 = 0.1;
+
 /// What has to be decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Decode {
@@ -48,6 +57,41 @@ impl KeyFrames {
     }
 }
 
+impl KeyFrames {
+    /// Whether key frames alone are enough to notice in time that something is there.
+    pub(super) fn are_close(&self) -> bool {
+        self.distances.iter().max().is_some_and(|longest| seconds(*longest) <= LONGEST_STILL)
+    }
+}
+
+/// Says from the sizes of pictures alone whether they show anything new: a picture that is like the one before costs an
+/// encoder next to nothing.
+///
+/// A noisy camera's never do. So what they cost where nothing moves is learned, and what stays below is not decoded. What
+/// moves so little that it hides in that shows on the next key frame, where the gate sees it.
+#[derive(Debug, Default)]
+pub(super) struct Sizes {
+    key_frame: usize,
+    usual: f64,
+}
+
+impl Sizes {
+    /// A key frame of so many bytes.
+    pub(super) fn key_frame(&mut self, bytes: usize) {
+        self.key_frame = bytes;
+    }
+
+    /// Whether a picture of so many bytes, which is no key frame, shows nothing new. To be asked while nothing moves.
+    pub(super) fn is_still(&mut self, bytes: usize) -> bool {
+        let small = self.key_frame / SMALL;
+        let is_still = bytes <= small || bytes as f64 <= self.usual * LOUD;
+        // What moves after all must not become usual at once.
+        let known = (bytes as f64).min(self.usual * LOUD + small as f64);
+        self.usual += (known - self.usual) * LEARN;
+        is_still
+    }
+}
+
 /// Says when it is a detector's turn, so that it looks `rate` times a second on average.
 #[derive(Debug)]
 pub(super) struct Turns {
@@ -84,6 +128,25 @@ fn seconds(ticks: Ticks) -> f64 {
 mod tests {
     use super::*;
 
+    #[test]
+    fn sizes_tell_what_is_still() {
+        let still = |key_frame: usize, sizes: &[usize]| {
+            let mut known = Sizes::default();
+            known.key_frame(key_frame);
+            sizes.iter().map(|bytes| known.is_still(*bytes)).collect::<Vec<_>>()
+        };
+        // An encoder that has nothing to do, and then something.
+        assert_eq!(still(90_000, &[40, 700, 1_500, 5_000]), [true, true, true, false]);
+        // A noisy camera: known after two seconds, and what is much larger still stands out.
+        let mut sizes = vec![9_400; 30];
+        sizes.extend([11_000, 8_000, 20_000, 9_400]);
+        let seen = still(90_000, &sizes);
+        assert_eq!(seen[0], false);
+        assert_eq!(seen[25..], [true, true, true, true, true, true, true, false, true]);
+        // All that moves from the beginning on: noise until it is known, and never still.
+        assert!(still(90_000, &[45_000; 6]).iter().all(|is_still| !is_still));
+    }
+
     fn looks(rate: f64, every_millis: i64, count: i64) -> usize {
         let mut turns = Turns::new(rate);
         (0..count).filter(|n| turns.take(Timestamp::from_unix_millis(1_000_000 + n * every_millis))).count()
@@ -111,6 +174,16 @@ mod tests {
         for at in [1_000_000, 1_001_000, 5_000_000, 5_001_000, 2_000_000, 2_001_000] {
             assert!(turns.take(Timestamp::from_unix_millis(at)), "{at}");
         }
+    }
+
+    #[test]
+    fn key_frames_are_close_or_not() {
+        let close = |every: i64| {
+            let mut frames = KeyFrames::default();
+            (0..3).for_each(|n| frames.seen(Timestamp::from_unix_millis(1_000_000 + n * every)));
+            frames.are_close()
+        };
+        assert!(close(1_000) && close(2_000) && !close(4_000) && !KeyFrames::default().are_close());
     }
 
     #[test]
