@@ -26,6 +26,10 @@ const AT_RISK: Duration = Duration::from_secs(1);
 /// KiB of the service with one camera: in all (PSS), and of that its own (anonymous).
 const MEMORY: (u64, u64) = (24_000, 9_000);
 
+/// The tool that sets a DeepLens' encoder, and where a service's settings are added to.
+const MXUVC: &str = "/opt/awscam/camera/installed/bin/mxuvc";
+const DROP_INS: &str = "/etc/systemd/system/edgecam.service.d";
+
 struct Stage {
     machine: Option<Machine>,
     parts: Parts,
@@ -79,6 +83,8 @@ impl Stage {
         let program = |name: &str| files.iter().find(|(_, to)| *to == name).expect("a program").0.clone();
         fs::copy(program("/bin/tool"), medium.join("tool")).expect("copied");
         fs::copy(kvs.ca_pem_path(), medium.join("ca.pem")).expect("copied");
+        let drop_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/mxuvc-sudo.conf");
+        fs::copy(drop_in, medium.join("mxuvc-sudo.conf")).expect("copied");
         package(architecture, &program("/bin/edgecam"), &medium);
         clip(&medium.join("clip.mp4")).await;
         let broker = Broker::start(&directory, &medium);
@@ -209,6 +215,12 @@ fn vivid() -> Value {
         "upload": { "stream": "{serial}-vivid" } })
 }
 
+fn deeplens(command_prefix: &[&str]) -> Value {
+    let mxuvc = json!({ "width": 1280, "height": 720, "frame_rate": 15, "gop": 15, "bitrate": 2_000_000,
+        "command_prefix": command_prefix });
+    json!({ "name": "deeplens", "mxuvc": mxuvc })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_package_as_a_service() {
     let _turn = TURN.lock().await;
@@ -221,6 +233,8 @@ async fn the_package_as_a_service() {
     act("it runs once there is a config", begun);
     hardened(&mut stage).await;
     act("it may do what it must and no more", begun);
+    by_sudo(&mut stage).await;
+    act("it runs mxuvc by sudo where that is allowed", begun);
     reloaded(&mut stage).await;
     act("a config that cannot be used fails the reload", begun);
     let cuts = if std::env::var_os("EDGECAM_LONG").is_some() { 5 } else { 2 };
@@ -282,7 +296,7 @@ async fn hardened(stage: &mut Stage) {
         assert!(told.contains(wanted), "{wanted}: {told}");
     }
     // The tool that sets a DeepLens' encoder has to reach the camera from inside.
-    let tool = "/opt/awscam/camera/installed/bin/mxuvc";
+    let tool = MXUVC;
     stage
         .run(&format!(
             "mkdir -p $(dirname {tool}) /opt/awscam/out; mkfifo -m 644 /opt/awscam/out/ch1_out.h264\n\
@@ -290,9 +304,7 @@ async fn hardened(stage: &mut Stage) {
              chmod 755 {tool}"
         ))
         .await;
-    let deeplens = json!({ "name": "deeplens",
-        "mxuvc": { "width": 1280, "height": 720, "frame_rate": 15, "gop": 15, "bitrate": 2_000_000 } });
-    stage.configure("/etc/edgecam/edgecam.yaml", &config(&deeplens, &json!({}))).await;
+    stage.configure("/etc/edgecam/edgecam.yaml", &config(&deeplens(&[]), &json!({}))).await;
     stage.run("systemctl reload edgecam").await;
     let told = stage.until("grep 'bitrate 2000000' /var/lib/edgecam/mxuvc.log && cat /var/lib/edgecam/mxuvc.log").await;
     for wanted in ["--ch 1 framerate 15", "--ch 1 resolution 1280 720", "--ch 1 gop 15"] {
@@ -300,6 +312,23 @@ async fn hardened(stage: &mut Stage) {
     }
     stage.configure("/etc/edgecam/edgecam.yaml", &config(&vivid(), &json!({}))).await;
     stage.run("systemctl reload edgecam").await;
+    stage.persisted(STREAM, 2).await;
+}
+
+/// A tool that only root may run, as `mxuvc-sudo.conf` and a line in sudoers have it.
+async fn by_sudo(stage: &mut Stage) {
+    stage
+        .run(&format!(
+            "printf '#!/bin/sh\\necho by $(id -u): \"$@\" >> /var/lib/edgecam/mxuvc.log\\n' > {MXUVC}; chmod 700 {MXUVC}\n\
+             echo 'edgecam ALL=(root) NOPASSWD: {MXUVC}' > /etc/sudoers.d/edgecam; chmod 440 /etc/sudoers.d/edgecam\n\
+             mkdir -p {DROP_INS}; cp /mnt/medium/mxuvc-sudo.conf {DROP_INS}/; systemctl daemon-reload"
+        ))
+        .await;
+    stage.configure("/etc/edgecam/edgecam.yaml", &config(&deeplens(&["sudo", "-n"]), &json!({}))).await;
+    stage.run("systemctl restart edgecam").await;
+    stage.until("grep 'by 0: --ch 1 bitrate 2000000' /var/lib/edgecam/mxuvc.log").await;
+    stage.configure("/etc/edgecam/edgecam.yaml", &config(&vivid(), &json!({}))).await;
+    stage.run(&format!("rm {DROP_INS}/mxuvc-sudo.conf; systemctl daemon-reload; systemctl restart edgecam")).await;
     stage.persisted(STREAM, 2).await;
 }
 
