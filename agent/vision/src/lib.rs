@@ -21,13 +21,17 @@ pub mod zone;
 
 // What runs a model, and whom only that needs.
 #[cfg(feature = "tract")]
-mod decode;
+mod channelwise;
 #[cfg(feature = "tract")]
-mod depthwise;
+mod convolution;
+#[cfg(feature = "tract")]
+mod decode;
 #[cfg(feature = "tract")]
 mod graph;
 #[cfg(feature = "tract")]
 mod head;
+#[cfg(feature = "tract")]
+mod kernel;
 #[cfg(feature = "tract")]
 mod labels;
 #[cfg(feature = "tract")]
@@ -36,6 +40,8 @@ mod layout;
 mod model;
 #[cfg(feature = "tract")]
 mod nms;
+#[cfg(feature = "tract")]
+mod padded;
 #[cfg(feature = "tract")]
 mod prepare;
 #[cfg(feature = "tract")]

@@ -4,16 +4,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tract_onnx::pb::{GraphProto, ModelProto};
-use tract_onnx::prelude::{
-    DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, TypedModel, TypedRunnableModel,
-};
+use tract_onnx::prelude::{DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, TypedRunnableModel};
 
+use crate::convolution::When;
 use crate::graph::{Dimension, short};
 use crate::input::MOST_INPUT_SIDE;
 use crate::layout::{Clues, Read};
 use crate::runner::one_line;
 use crate::{
-    Colours, Description, Fit, Input, Layout, ModelError, Planes, Runner, Task, depthwise, graph, head, labels, layout,
+    Colours, Description, Fit, Input, Layout, ModelError, Planes, Runner, Task, convolution, graph, head, labels,
+    layout,
 };
 
 /// Pixels of an input side where neither file nor description says it.
@@ -290,8 +290,11 @@ fn prepare(proto: &ModelProto, said: &Said) -> Result<(Arc<TypedRunnableModel>, 
     let fact =
         InferenceFact::dt_shape(DatumType::F32, shape(said.is_interleaved, said.channels, said.width, said.height));
     let model = model.with_input_fact(0, fact).map_err(refused)?;
-    let mut model = model.into_typed().and_then(TypedModel::into_decluttered).map_err(refused)?;
-    depthwise::replace(&mut model).map_err(refused)?;
+    let mut model = model.into_typed().map_err(refused)?;
+    model.prop_consts().map_err(refused)?;
+    convolution::replace(&mut model, When::Read).map_err(refused)?;
+    let mut model = model.into_decluttered().map_err(refused)?;
+    convolution::replace(&mut model, When::Simplified).map_err(refused)?;
     let model = model.into_optimized().map_err(refused)?;
     let facts =
         model.nodes().iter().flat_map(|node| &node.outputs).filter_map(|outlet| outlet.fact.shape.as_concrete());

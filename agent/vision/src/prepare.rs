@@ -5,6 +5,9 @@
 
 use crate::{Colours, Fit, Input, Planes, Region};
 
+/// Pixels of the input at a time.
+const LANES: usize = 16;
+
 /// Where a region of a picture lies in a model's input.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Placement {
@@ -72,29 +75,58 @@ impl Placement {
     }
 }
 
-/// A column or row of the input: the two of the picture it lies between, and how far it is to the second.
+/// A row of the input: the two of the picture that it lies between, and how far it is to the second.
 #[derive(Clone, Copy, Default, Debug)]
-struct Tap {
+struct Row {
     first: u32,
     second: u32,
     chroma: u32,
     share: f32,
 }
 
-fn taps(out: &mut Vec<Tap>, count: u32, origin: f32, step: f32, begin: u32, length: u32) {
+fn rows(out: &mut Vec<Row>, count: u32, origin: f32, step: f32, begin: u32, length: u32) {
     out.clear();
     let (least, most) = (begin as f32, (begin + length - 1) as f32);
     out.extend((0..count).map(|at| {
         let exact = ((at as f32 + 0.5) * step + origin - 0.5).clamp(least, most);
         let first = exact as u32;
         let nearest = (exact + 0.5) as u32;
-        Tap {
+        Row {
             first,
             second: (first + 1).min(begin + length - 1),
             chroma: nearest.min(begin + length - 1) / 2,
             share: exact - first as f32,
         }
     }));
+}
+
+/// The columns of the input, [`LANES`] together; what is past the last is as the first.
+#[derive(Default, Debug)]
+struct Columns {
+    count: usize,
+    /// The left one of the two of the picture's part that each lies between, and how far it is to the right one.
+    first: Vec<[u32; LANES]>,
+    share: Vec<[f32; LANES]>,
+    /// Which sample of the picture's rows of chroma.
+    chroma: Vec<[u32; LANES]>,
+}
+
+impl Columns {
+    fn new(rows: &[Row], begin: u32, length: u32) -> Self {
+        let chunks = rows.len().div_ceil(LANES);
+        let (first, share, chroma) = (vec![[0; LANES]; chunks], vec![[0.0; LANES]; chunks], vec![[0; LANES]; chunks]);
+        let mut columns = Self { count: rows.len(), first, share, chroma };
+        // A pair is always two: on the right edge it is the one before, and all of the second.
+        let last = length.max(2) - 2;
+        for (at, row) in rows.iter().enumerate() {
+            let (chunk, lane) = (at / LANES, at % LANES);
+            let first = row.first - begin;
+            columns.first[chunk][lane] = first.min(last);
+            columns.share[chunk][lane] = if first > last { 1.0 } else { row.share };
+            columns.chroma[chunk][lane] = row.chroma;
+        }
+        columns
+    }
 }
 
 /// From YCbCr samples to one channel of the input: what each is multiplied with, and limits before scaling.
@@ -138,14 +170,13 @@ fn channels(input: &Input, planes: &Planes<'_>) -> [Channel; 3] {
 /// Makes inputs, and keeps its memory from one to the next.
 #[derive(Default, Debug)]
 pub struct Prepare {
-    columns: Vec<Tap>,
-    rows: Vec<Tap>,
-    /// A row of the picture between two of its rows.
-    blended: Vec<f32>,
-    /// One row of the input.
-    y: Vec<f32>,
-    u: Vec<f32>,
-    v: Vec<f32>,
+    columns: Columns,
+    rows: Vec<Row>,
+    /// Of one row of the input: two samples each of the rows of luma above and below it, the left one in the low byte.
+    above: Vec<[u16; LANES]>,
+    below: Vec<[u16; LANES]>,
+    u: Vec<[u8; LANES]>,
+    v: Vec<[u8; LANES]>,
     /// What the tables and the bars are for.
     made_for: Option<Placement>,
 }
@@ -161,42 +192,45 @@ impl Prepare {
         let channels = &channels[..input.channels()];
         if self.made_for != Some(placement) {
             self.made_for = Some(placement);
-            taps(&mut self.columns, placement.width, placement.origin.0, placement.step.0, region.x, region.width);
-            taps(&mut self.rows, placement.height, placement.origin.1, placement.step.1, region.y, region.height);
+            rows(&mut self.rows, placement.width, placement.origin.0, placement.step.0, region.x, region.width);
+            self.columns = Columns::new(&self.rows, region.x, region.width);
+            rows(&mut self.rows, placement.height, placement.origin.1, placement.step.1, region.y, region.height);
             fill_bars(input, channels, plane, out);
+            let chunks = self.columns.first.len();
+            self.above = vec![[0; LANES]; chunks];
+            self.below = self.above.clone();
+            self.u = vec![[128; LANES]; chunks];
+            self.v = self.u.clone();
         }
-        for line in [&mut self.y, &mut self.u, &mut self.v] {
-            line.resize(placement.width as usize, 0.0);
-        }
-        let end = (region.x + region.width) as usize;
-        self.blended.resize(end, 0.0);
+        let mut chroma = None;
         for (index, row) in self.rows.iter().enumerate() {
-            blend(planes, row, region.x as usize..end, &mut self.blended);
-            for (out, tap) in self.y.iter_mut().zip(&self.columns) {
-                let (a, b) = (self.blended[tap.first as usize], self.blended[tap.second as usize]);
-                *out = a + (b - a) * tap.share;
+            for (number, pairs) in [(row.first, &mut self.above), (row.second, &mut self.below)] {
+                let line = &planes.y[number as usize * planes.strides.0 + region.x as usize..][..region.width as usize];
+                pick_pairs(line, &self.columns.first, pairs);
             }
-            if input.colours != Colours::Grey {
-                let line = |plane: &'_ [u8], stride: usize, out: &mut [f32]| {
-                    let line = &plane[row.chroma as usize * stride..];
-                    for (out, tap) in out.iter_mut().zip(&self.columns) {
-                        *out = f32::from(line[tap.chroma as usize]);
-                    }
-                };
-                line(planes.u, planes.strides.1, &mut self.u);
-                line(planes.v, planes.strides.2, &mut self.v);
+            if input.colours != Colours::Grey && chroma != Some(row.chroma) {
+                chroma = Some(row.chroma);
+                pick(&planes.u[row.chroma as usize * planes.strides.1..], &self.columns.chroma, &mut self.u);
+                pick(&planes.v[row.chroma as usize * planes.strides.2..], &self.columns.chroma, &mut self.v);
             }
             let begin = (placement.top as usize + index) * width + placement.left as usize;
-            for (number, channel) in channels.iter().enumerate() {
-                if input.is_interleaved {
-                    let out = &mut out[begin * channels.len()..][..self.y.len() * channels.len()];
-                    for (at, pixel) in out.chunks_exact_mut(channels.len()).enumerate() {
-                        pixel[number] = channel.value(self.y[at], self.u[at], self.v[at]);
-                    }
-                } else {
-                    let out = &mut out[number * plane + begin..][..self.y.len()];
-                    for (((out, y), u), v) in out.iter_mut().zip(&self.y).zip(&self.u).zip(&self.v) {
-                        *out = channel.value(*y, *u, *v);
+            let samples = self.above.iter().zip(&self.below).zip(&self.columns.share).zip(self.u.iter().zip(&self.v));
+            for (chunk, (((above, below), shares), (u, v))) in samples.enumerate() {
+                let y = between(above, below, shares, row.share);
+                let (u, v) = (u.map(f32::from), v.map(f32::from));
+                let count = (self.columns.count - chunk * LANES).min(LANES);
+                let begin = begin + chunk * LANES;
+                for (number, channel) in channels.iter().enumerate() {
+                    let values = channel.values(&y, &u, &v);
+                    if input.is_interleaved {
+                        let out = &mut out[begin * channels.len()..][..count * channels.len()];
+                        for (pixel, value) in out.chunks_exact_mut(channels.len()).zip(values) {
+                            pixel[number] = value;
+                        }
+                    } else if let Some(out) = out[number * plane + begin..][..count].first_chunk_mut() {
+                        *out = values;
+                    } else {
+                        out[number * plane + begin..][..count].copy_from_slice(&values[..count]);
                     }
                 }
             }
@@ -205,10 +239,47 @@ impl Prepare {
     }
 }
 
+/// Two samples from each place on.
+fn pick_pairs(line: &[u8], places: &[[u32; LANES]], out: &mut [[u16; LANES]]) {
+    // A picture of one column.
+    let twice = [line[0]; 2];
+    let line = if line.len() == 1 { &twice } else { line };
+    for (out, at) in out.as_flattened_mut().iter_mut().zip(places.as_flattened()) {
+        let pair = line.get(*at as usize..*at as usize + 2);
+        *out = pair.map_or(0, |pair| u16::from_le_bytes([pair[0], pair[1]]));
+    }
+}
+
+fn pick(line: &[u8], places: &[[u32; LANES]], out: &mut [[u8; LANES]]) {
+    for (out, at) in out.as_flattened_mut().iter_mut().zip(places.as_flattened()) {
+        *out = line.get(*at as usize).copied().unwrap_or_default();
+    }
+}
+
+/// Luma between four samples each.
+#[inline]
+fn between(above: &[u16; LANES], below: &[u16; LANES], shares: &[f32; LANES], share: f32) -> [f32; LANES] {
+    let mut out = [0.0; LANES];
+    for (lane, out) in out.iter_mut().enumerate() {
+        let across = |pair: u16| {
+            let (left, right) = (f32::from(pair & 0xff), f32::from(pair >> 8));
+            left + (right - left) * shares[lane]
+        };
+        let (above, below) = (across(above[lane]), across(below[lane]));
+        *out = above + (below - above) * share;
+    }
+    out
+}
+
 impl Channel {
-    fn value(&self, y: f32, u: f32, v: f32) -> f32 {
-        let level = self.y * y + self.u * u + self.v * v + self.offset;
-        level.clamp(0.0, 255.0) * self.gain + self.shift
+    #[inline]
+    fn values(&self, y: &[f32; LANES], u: &[f32; LANES], v: &[f32; LANES]) -> [f32; LANES] {
+        let mut out = [0.0; LANES];
+        for (lane, out) in out.iter_mut().enumerate() {
+            let level = self.y * y[lane] + self.u * u[lane] + self.v * v[lane] + self.offset;
+            *out = level.clamp(0.0, 255.0) * self.gain + self.shift;
+        }
+        out
     }
 }
 
@@ -224,17 +295,6 @@ fn fill_bars(input: &Input, channels: &[Channel], plane: usize, out: &mut [f32])
         for (out, channel) in out.chunks_exact_mut(plane).zip(channels) {
             out.fill(bar(channel));
         }
-    }
-}
-
-/// A row between two rows of luma. A whole row at once, though only two samples of it may be wanted for each pixel of the
-/// input: that is vectorised, and picking four bytes for each pixel is not.
-fn blend(planes: &Planes<'_>, row: &Tap, columns: std::ops::Range<usize>, out: &mut [f32]) {
-    let line = |number: u32| &planes.y[number as usize * planes.strides.0..][columns.clone()];
-    let share = row.share;
-    for ((out, a), b) in out[columns.clone()].iter_mut().zip(line(row.first)).zip(line(row.second)) {
-        let (a, b) = (f32::from(*a), f32::from(*b));
-        *out = a + (b - a) * share;
     }
 }
 
@@ -302,6 +362,40 @@ mod tests {
                 let at = |value: f32| (value + 0.5) * step - 0.5;
                 assert!((seen[1] - (2.0 * at(x) + at(y))).abs() < 0.01, "{size:?}: {seen:?}");
             }
+        }
+    }
+
+    #[test]
+    fn every_pixel_is_between_its_four() {
+        let mut rng = fastrand::Rng::with_seed(9);
+        for case in 0..200 {
+            let (width, height) = (rng.u32(1..90), rng.u32(1..50));
+            let y: Vec<u8> = (0..width * height).map(|_| rng.u8(..)).collect();
+            let grey = vec![128; y.len()];
+            let planes =
+                Planes::new([&y, &grey, &grey], (width as usize, width as usize, width as usize), width, height);
+            let planes = planes.expect("a picture").full_range(true);
+            let (x, top) = (rng.u32(..width), rng.u32(..height));
+            let region = Region { x, y: top, width: rng.u32(1..=width - x), height: rng.u32(1..=height - top) };
+            let fit = [Fit::Letterbox, Fit::TopLeft, Fit::Stretch, Fit::Crop][case % 4];
+            let input = input(rng.u32(1..50), rng.u32(1..50), fit);
+            let mut out = vec![f32::NAN; input.len()];
+            let placement = Prepare::default().fill(&input, &planes, region, &mut out);
+            let between = |at: u32, origin: f32, step: f32, begin: u32, length: u32| {
+                let exact = ((at as f32 + 0.5) * step + origin - 0.5).clamp(begin as f32, (begin + length - 1) as f32);
+                (exact as u32, (exact as u32 + 1).min(begin + length - 1), exact.fract())
+            };
+            for at in 0..placement.width * placement.height {
+                let (row, column) = (at / placement.width, at % placement.width);
+                let x = between(column, placement.origin.0, placement.step.0, region.x, region.width);
+                let down = between(row, placement.origin.1, placement.step.1, region.y, region.height);
+                let luma = |x: u32, line: u32| f32::from(y[(line * width + x) as usize]);
+                let across = |line: u32| luma(x.0, line) + (luma(x.1, line) - luma(x.0, line)) * x.2;
+                let expected = across(down.0) + (across(down.1) - across(down.0)) * down.2;
+                let seen = out[((placement.top + row) * input.width + placement.left + column) as usize];
+                assert!((seen - expected).abs() < 0.01, "case {case} {row} {column}: {seen} instead of {expected}");
+            }
+            assert!(out.iter().all(|value| value.is_finite()), "case {case}: a pixel was left out");
         }
     }
 

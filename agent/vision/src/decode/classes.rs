@@ -1,16 +1,21 @@
 //! Classifiers.
 
+use super::exp_of_negative;
 use crate::Class;
 
 /// The surest classes, at most `most` of them.
 pub(super) fn decode(values: &[f32], is_probability: bool, threshold: f32, most: usize) -> Vec<Class> {
     let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = values.iter().map(|value| (value - largest).exp()).sum();
-    let confidence = |value: f32| if is_probability { value } else { (value - largest).exp() / sum };
-    let mut classes: Vec<_> = values
+    let shares: Vec<f32> = if is_probability {
+        values.to_vec()
+    } else {
+        values.iter().map(|value| exp_of_negative(value - largest)).collect()
+    };
+    let sum: f32 = if is_probability { 1.0 } else { shares.iter().sum() };
+    let mut classes: Vec<_> = shares
         .iter()
         .enumerate()
-        .map(|(class, value)| Class { class: class as u32, confidence: confidence(*value) })
+        .map(|(class, share)| Class { class: class as u32, confidence: share / sum })
         .filter(|class| class.confidence >= threshold)
         .collect();
     classes.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));

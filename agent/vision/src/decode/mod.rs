@@ -117,11 +117,25 @@ fn expected_bin(bins: impl Iterator<Item = f32> + Clone) -> f32 {
     let most = bins.clone().fold(f32::NEG_INFINITY, f32::max);
     let (mut sum, mut weighted) = (0.0, 0.0);
     for (bin, value) in bins.enumerate() {
-        let share = (value - most).exp();
+        let share = exp_of_negative(value - most);
         sum += share;
         weighted += share * bin as f32;
     }
     weighted / sum
+}
+
+/// e to the power of a value that is at most 0, to 5e-6 of it, without a call: those for 64 bins of each box of a full picture and
+/// for all classes of a classifier were 7 and 4 % of a run.
+#[inline]
+fn exp_of_negative(value: f32) -> f32 {
+    // 1.5 * 2^23: what is added to it is rounded, and is the lowest bits of the sum.
+    const ROUND: f32 = 12_582_912.0;
+    let power = (value * std::f32::consts::LOG2_E).max(-126.0);
+    let shifted = power + ROUND;
+    let part = (power - (shifted - ROUND)) * std::f32::consts::LN_2;
+    let series = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+    let small = series.into_iter().fold(0.0, |sum, factor| sum * part + factor);
+    small * f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()))
 }
 
 /// The largest class of each anchor, for values that lie class after class. One pass over each class's row, which is
@@ -137,4 +151,19 @@ fn largest_of_rows(values: &[f32], anchors: usize) -> (Vec<f32>, Vec<u32>) {
         }
     }
     (best, classes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_near() {
+        for at in 0..10_000 {
+            let value = at as f32 * -0.0081;
+            let (near, exact) = (exp_of_negative(value), value.exp());
+            assert!((near - exact).abs() <= exact * 5e-6, "{value}: {near} instead of {exact}");
+        }
+        assert!(exp_of_negative(f32::NEG_INFINITY) < 1e-37);
+    }
 }
