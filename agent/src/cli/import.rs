@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
+use aws_sdk_kinesisvideo::types::{self, ListEdgeAgentConfigurationsEdgeConfig};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -62,8 +63,8 @@ pub(super) async fn main(arguments: Arguments) -> ExitCode {
 }
 
 /// One entry, as the API's JSON has it: what is wrong with it is said by the check of the config, not here.
-fn camera(entry: &Value, names: &mut BTreeSet<String>) -> Option<Value> {
-    let (stream, edge) = (entry["StreamName"].as_str()?, entry.get("EdgeConfig").filter(|edge| edge.is_object())?);
+fn camera(entry: &ListEdgeAgentConfigurationsEdgeConfig, names: &mut BTreeSet<String>) -> Option<Value> {
+    let (stream, edge) = (entry.stream_name()?, entry.edge_config()?);
     let base: String = stream.trim_start_matches('.').chars().take(NAME - 4).collect();
     let base = if base.is_empty() { "camera".to_owned() } else { base };
     let mut name = base.clone();
@@ -72,5 +73,46 @@ fn camera(entry: &Value, names: &mut BTreeSet<String>) -> Option<Value> {
         name = format!("{base}-{number}");
         number += 1;
     }
-    Some(json!({ "name": name, "edge_config": edge, "upload": { "stream": stream } }))
+    let mut written = json!({ "HubDeviceArn": edge.hub_device_arn() });
+    if let Some(recorder) = edge.recorder_config() {
+        let mut config = json!({});
+        if let Some(source) = recorder.media_source_config() {
+            config["MediaSourceConfig"] = json!({
+                "MediaUriSecretArn": source.media_uri_secret_arn(),
+                "MediaUriType": source.media_uri_type().as_str(),
+            });
+        }
+        if let Some(times) = recorder.schedule_config() {
+            config["ScheduleConfig"] = schedule(times);
+        }
+        written["RecorderConfig"] = config;
+    }
+    if let Some(times) = edge.uploader_config().and_then(|uploader| uploader.schedule_config()) {
+        written["UploaderConfig"] = json!({ "ScheduleConfig": schedule(times) });
+    }
+    if let Some(deletion) = edge.deletion_config() {
+        let mut config = json!({});
+        if let Some(hours) = deletion.edge_retention_in_hours() {
+            config["EdgeRetentionInHours"] = json!(hours);
+        }
+        if let Some(size) = deletion.local_size_config() {
+            let mut local = json!({});
+            if let Some(megabytes) = size.max_local_media_size_in_mb() {
+                local["MaxLocalMediaSizeInMB"] = json!(megabytes);
+            }
+            if let Some(strategy) = size.strategy_on_full_size() {
+                local["StrategyOnFullSize"] = json!(strategy.as_str());
+            }
+            config["LocalSizeConfig"] = local;
+        }
+        if let Some(delete) = deletion.delete_after_upload() {
+            config["DeleteAfterUpload"] = json!(delete);
+        }
+        written["DeletionConfig"] = config;
+    }
+    Some(json!({ "name": name, "edge_config": written, "upload": { "stream": stream } }))
+}
+
+fn schedule(times: &types::ScheduleConfig) -> Value {
+    json!({ "ScheduleExpression": times.schedule_expression(), "DurationInSeconds": times.duration_in_seconds() })
 }

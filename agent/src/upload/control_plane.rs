@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use aws_config::BehaviorVersion;
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
@@ -10,22 +11,24 @@ use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
 use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_smithy_types::error::display::DisplayErrorContext;
+use aws_sdk_kinesisvideo::Client;
+use aws_sdk_kinesisvideo::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesisvideo::types::{ApiName, ListEdgeAgentConfigurationsEdgeConfig, Status};
+use aws_smithy_http_client::{Builder, tls};
 use edgecam_kvs::{Fault, FaultClass};
 use edgecam_media::Codec;
-use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use tokio::task::spawn_blocking;
 
-use super::calls::{Calls, Failed};
-use super::tls::client_config;
+use super::tls::ca_bundle;
 use crate::config;
+use crate::config::identity::environment;
 use crate::host::iot_credentials::{IotCredentials, IotCredentialsError};
-use crate::http::OneShot;
 
 /// Credentials are fetched anew when less than this is left of them, and up to as much again so that a fleet that was
 /// started together does not ask together: longer than a session waits before rotating.
@@ -36,7 +39,7 @@ const LAST_RESORT: Duration = Duration::from_secs(60);
 const RENEW_AGAIN: Duration = Duration::from_secs(30);
 
 /// Entries of one answer of ListEdgeAgentConfigurations, and answers.
-const PAGE: u32 = 10;
+const PAGE: i32 = 10;
 const MOST_PAGES: usize = 100;
 
 /// Where a stream's media goes.
@@ -52,7 +55,7 @@ pub struct Target {
 
 /// The control plane, shared by all cameras.
 pub struct ControlPlane {
-    calls: Calls,
+    client: Client,
     provider: SharedCredentialsProvider,
     cached: Mutex<Option<Cached>>,
     refresh_ahead: Duration,
@@ -79,11 +82,9 @@ impl ControlPlane {
         let Some(region) = regions.region().await else {
             return Err(misconfigured("no AWS region: set aws.region in the config, or AWS_REGION".to_owned()));
         };
-        let tls = spawn_blocking(client_config).await.map_err(|error| misconfigured(error.to_string()))?;
-        let tls = tls.map_err(misconfigured)?;
-        let calls = Calls::new(region.as_ref(), tls.clone())?;
+        let http = http_client().map_err(misconfigured)?;
         let chain_config =
-            ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(OneShot::new(tls));
+            ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(http.clone());
         let ecs = EcsCredentialsProvider::builder().configure(&chain_config).build();
         let mut chain =
             CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
@@ -108,8 +109,21 @@ impl ControlPlane {
                 (SharedCredentialsProvider::new(chain), sources)
             }
         };
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .operation_timeout(Duration::from_secs(10))
+            .build();
+        let shared = aws_config::defaults(BehaviorVersion::latest())
+            .region(region.clone())
+            .credentials_provider(provider.clone())
+            .http_client(http)
+            .timeout_config(timeouts)
+            // The caller backs off; retries inside retries would only hide what is wrong.
+            .retry_config(RetryConfig::disabled())
+            .load()
+            .await;
         Ok(Self {
-            calls,
+            client: Client::new(&shared),
             provider,
             cached: Mutex::new(None),
             refresh_ahead: REFRESH_AHEAD + REFRESH_AHEAD.mul_f64(fastrand::f64()),
@@ -126,7 +140,15 @@ impl ControlPlane {
 
     /// Host and port of the control plane.
     pub fn endpoint(&self) -> (String, u16) {
-        self.calls.endpoint()
+        let custom = environment("AWS_ENDPOINT_URL_KINESIS_VIDEO").or_else(|| environment("AWS_ENDPOINT_URL"));
+        let custom = custom.and_then(|text| url::Url::parse(&text).ok());
+        if let Some((host, port)) =
+            custom.and_then(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?)))
+        {
+            return (host, port);
+        }
+        let suffix = if self.region.starts_with("cn-") { ".cn" } else { "" };
+        (format!("kinesisvideo.{}.amazonaws.com{suffix}", self.region), 443)
     }
 
     /// Credentials that are good for a while, from the cache where that has some.
@@ -176,65 +198,60 @@ impl ControlPlane {
         *self.cached.lock().await = None;
     }
 
-    async fn call(&self, operation: &str, about: &str, body: &Value) -> Result<Value, Failed> {
-        let credentials = self.credentials().await?;
-        self.calls.call(operation, about, body, &credentials).await
-    }
-
     /// Looks a stream up, makes it for video in `codec` if that is allowed, and asks for its data endpoint.
     pub async fn target(&self, stream: &str, codec: Codec) -> Result<Target, Fault> {
-        let about = format!("stream/{stream}");
-        let has_retention = match self.call("DescribeStream", &about, &json!({ "StreamName": stream })).await {
+        let has_retention = match self.client.describe_stream().stream_name(stream).send().await {
             Ok(output) => {
-                let info = &output["StreamInfo"];
-                if let Some(status) = info["Status"].as_str().filter(|status| *status != "ACTIVE") {
+                let info = output.stream_info;
+                if let Some(status) = info.as_ref().and_then(|info| info.status.clone())
+                    && status != Status::Active
+                {
                     let text = format!("stream `{stream}` is {status}, not ACTIVE");
                     return Err(Fault::new(FaultClass::Service, text));
                 }
-                info["DataRetentionInHours"].as_u64().unwrap_or(0) > 0
+                info.and_then(|info| info.data_retention_in_hours).unwrap_or(0) > 0
             }
-            Err(failed) if failed.code == "ResourceNotFoundException" => self.create(stream, codec).await?,
-            Err(failed) => return Err(failed.fault),
+            Err(error) if error.code() == Some("ResourceNotFoundException") => self.create(stream, codec).await?,
+            Err(error) => return Err(fault("DescribeStream", stream, &error)),
         };
-        let (host, port) = self.data_endpoint(stream, "PUT_MEDIA").await?;
+        let (host, port) = self.data_endpoint(stream, ApiName::PutMedia).await?;
         Ok(Target { host, port, has_retention })
     }
 
     /// Host and port of the endpoint at which a stream is played by HLS.
     pub async fn playback_endpoint(&self, stream: &str) -> Result<(String, u16), Fault> {
-        self.data_endpoint(stream, "GET_HLS_STREAMING_SESSION_URL").await
+        self.data_endpoint(stream, ApiName::GetHlsStreamingSessionUrl).await
     }
 
-    /// The configurations that streams of this account have for an edge agent on `hub_device_arn`, as the API's JSON has them.
-    pub async fn edge_configurations(&self, hub_device_arn: &str) -> Result<Vec<Value>, Fault> {
+    /// The configurations that streams of this account have for an edge agent on `hub_device_arn`.
+    pub async fn edge_configurations(
+        &self,
+        hub_device_arn: &str,
+    ) -> Result<Vec<ListEdgeAgentConfigurationsEdgeConfig>, Fault> {
         let (mut found, mut token) = (Vec::new(), None);
         for _ in 0..MOST_PAGES {
-            let mut body = json!({ "HubDeviceArn": hub_device_arn, "MaxResults": PAGE });
-            if let Some(token) = token.take() {
-                body["NextToken"] = token;
-            }
-            let mut page = match self.call("ListEdgeAgentConfigurations", hub_device_arn, &body).await {
+            let request = self.client.list_edge_agent_configurations().hub_device_arn(hub_device_arn);
+            let page = match request.max_results(PAGE).set_next_token(token.take()).send().await {
                 Ok(page) => page,
-                Err(failed) => return Err(failed.fault),
+                Err(error) => return Err(fault("ListEdgeAgentConfigurations", hub_device_arn, &error)),
             };
-            if let Value::Array(more) = page["EdgeConfigs"].take() {
-                found.extend(more);
-            }
-            match page["NextToken"].take() {
-                Value::String(next) => token = Some(Value::String(next)),
-                _ => return Ok(found),
+            found.extend(page.edge_configs.unwrap_or_default());
+            match page.next_token {
+                Some(next) => token = Some(next),
+                None => return Ok(found),
             }
         }
         let text = format!("kinesisvideo:ListEdgeAgentConfigurations has no end after {MOST_PAGES} pages");
         Err(Fault::new(FaultClass::Service, text))
     }
 
-    async fn data_endpoint(&self, stream: &str, api: &str) -> Result<(String, u16), Fault> {
-        let body = json!({ "StreamName": stream, "APIName": api });
-        let output = self.call("GetDataEndpoint", &format!("stream/{stream}"), &body).await;
-        let output = output.map_err(|failed| failed.fault)?;
-        let endpoint = output["DataEndpoint"].as_str().unwrap_or_default();
-        let parsed = url::Url::parse(endpoint).ok().filter(|url| url.scheme() == "https");
+    async fn data_endpoint(&self, stream: &str, api: ApiName) -> Result<(String, u16), Fault> {
+        let request = self.client.get_data_endpoint().stream_name(stream).api_name(api);
+        let endpoint = match request.send().await {
+            Ok(output) => output.data_endpoint.unwrap_or_default(),
+            Err(error) => return Err(fault("GetDataEndpoint", stream, &error)),
+        };
+        let parsed = url::Url::parse(&endpoint).ok().filter(|url| url.scheme() == "https");
         let host = parsed.as_ref().and_then(|url| url.host_str().map(str::to_owned));
         let (Some(url), Some(host)) = (parsed, host) else {
             return Err(Fault::new(FaultClass::Service, format!("the data endpoint `{endpoint}` is not an https URL")));
@@ -248,23 +265,57 @@ impl ControlPlane {
             let text = format!("stream `{stream}` does not exist in {}: {advice}", self.region);
             return Err(Fault::new(FaultClass::NotFound, text));
         };
-        let media_type = match codec {
+        let hours_setting = i32::try_from(hours).unwrap_or(i32::MAX);
+        let request = self.client.create_stream().stream_name(stream).media_type(match codec {
             Codec::H264 => "video/h264",
             Codec::H265 => "video/h265",
-        };
-        let body = json!({ "StreamName": stream, "MediaType": media_type, "DataRetentionInHours": hours });
-        match self.call("CreateStream", &format!("stream/{stream}"), &body).await {
+        });
+        match request.data_retention_in_hours(hours_setting).send().await {
             Ok(_) => {
                 tracing::info!(stream, retention_hours = hours, "stream created");
                 Ok(hours > 0)
             }
             // Someone else was faster.
-            Err(failed) if failed.code == "ResourceInUseException" => Ok(hours > 0),
-            Err(failed) => Err(failed.fault),
+            Err(error) if error.code() == Some("ResourceInUseException") => Ok(hours > 0),
+            Err(error) => Err(fault("CreateStream", stream, &error)),
         }
     }
 }
 
 fn lasts(credentials: &Credentials, time: Duration) -> bool {
     credentials.expiry().is_none_or(|expiry| expiry > SystemTime::now() + time)
+}
+
+fn http_client() -> Result<aws_smithy_runtime_api::client::http::SharedHttpClient, String> {
+    let mut trust = tls::TrustStore::empty().with_native_roots(true);
+    if let Some(path) = ca_bundle() {
+        let pem = std::fs::read(&path).map_err(|error| format!("AWS_CA_BUNDLE: {}: {error}", path.display()))?;
+        trust = tls::TrustStore::empty().with_pem_certificate(pem);
+    }
+    let context = tls::TlsContext::builder().with_trust_store(trust).build().map_err(|error| error.to_string())?;
+    let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
+    // Calls are minutes apart: connections are not kept.
+    Ok(Builder::new().tls_provider(provider).tls_context(context).pool_max_idle_per_host(0).build_https())
+}
+
+/// What the SDK reports, in words: which call on which stream, and the service's own reason.
+fn fault<E>(operation: &str, stream: &str, error: &SdkError<E>) -> Fault
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let Some(status) = status else {
+        let text = format!("kinesisvideo:{operation} could not be reached: {}", DisplayErrorContext(error));
+        return Fault::new(FaultClass::Network, text);
+    };
+    let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
+    let class = match (status, code) {
+        (_, "ClientLimitExceededException" | "ThrottlingException") | (429, _) => FaultClass::Throttled,
+        (401 | 403, _) | (_, "NotAuthorizedException") => FaultClass::Credentials,
+        (404, _) => FaultClass::NotFound,
+        (500.., _) => FaultClass::Service,
+        _ => FaultClass::Refused,
+    };
+    let text = format!("kinesisvideo:{operation} on stream/{stream} was refused with HTTP {status} {code}: {message}");
+    Fault::new(class, text)
 }

@@ -2,7 +2,6 @@
 //!
 //! What to send, again or not, is [`edgecam_kvs::Delivery`]'s to decide; this module owns sockets, clocks and files.
 
-mod calls;
 mod connection;
 mod continuous;
 mod control_plane;
