@@ -269,7 +269,7 @@ impl Answer<'_> {
     }
 }
 
-fn peer(url: &Url) -> Result<Peer, HttpError> {
+pub(super) fn peer(url: &Url) -> Result<Peer, HttpError> {
     let host = match url.host() {
         Some(Host::Domain(name)) => name.to_owned(),
         Some(Host::Ipv4(address)) => address.to_string(),

@@ -14,6 +14,7 @@ mod auth;
 mod client;
 mod connection;
 mod error;
+mod one_shot;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 pub use client::{Answer, Client};
 pub use error::{HttpError, HttpFault};
 pub use hyper::{Method, StatusCode, header};
+pub use one_shot::OneShot;
 use url::Url;
 
 use crate::config::source::Credentials;

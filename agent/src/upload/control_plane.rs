@@ -20,15 +20,16 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_sdk_kinesisvideo::Client;
 use aws_sdk_kinesisvideo::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesisvideo::types::{ApiName, ListEdgeAgentConfigurationsEdgeConfig, Status};
-use aws_smithy_http_client::{Builder, tls};
 use edgecam_kvs::{Fault, FaultClass};
 use edgecam_media::Codec;
 use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
-use super::tls::ca_bundle;
+use super::tls::client_config;
 use crate::config;
 use crate::config::identity::environment;
 use crate::host::iot_credentials::{IotCredentials, IotCredentialsError};
+use crate::http::OneShot;
 
 /// Credentials are fetched anew when less than this is left of them, and up to as much again so that a fleet that was
 /// started together does not ask together: longer than a session waits before rotating.
@@ -82,7 +83,8 @@ impl ControlPlane {
         let Some(region) = regions.region().await else {
             return Err(misconfigured("no AWS region: set aws.region in the config, or AWS_REGION".to_owned()));
         };
-        let http = http_client().map_err(misconfigured)?;
+        let tls = spawn_blocking(client_config).await.map_err(|error| misconfigured(error.to_string()))?;
+        let http = OneShot::new(tls.map_err(misconfigured)?);
         let chain_config =
             ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(http.clone());
         let ecs = EcsCredentialsProvider::builder().configure(&chain_config).build();
@@ -284,18 +286,6 @@ impl ControlPlane {
 
 fn lasts(credentials: &Credentials, time: Duration) -> bool {
     credentials.expiry().is_none_or(|expiry| expiry > SystemTime::now() + time)
-}
-
-fn http_client() -> Result<aws_smithy_runtime_api::client::http::SharedHttpClient, String> {
-    let mut trust = tls::TrustStore::empty().with_native_roots(true);
-    if let Some(path) = ca_bundle() {
-        let pem = std::fs::read(&path).map_err(|error| format!("AWS_CA_BUNDLE: {}: {error}", path.display()))?;
-        trust = tls::TrustStore::empty().with_pem_certificate(pem);
-    }
-    let context = tls::TlsContext::builder().with_trust_store(trust).build().map_err(|error| error.to_string())?;
-    let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
-    // Calls are minutes apart: connections are not kept.
-    Ok(Builder::new().tls_provider(provider).tls_context(context).pool_max_idle_per_host(0).build_https())
 }
 
 /// What the SDK reports, in words: which call on which stream, and the service's own reason.
