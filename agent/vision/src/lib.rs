@@ -31,6 +31,10 @@ mod graph;
 #[cfg(feature = "tract")]
 mod head;
 #[cfg(feature = "tract")]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, unused_variables, clippy::match_single_binding, reason = "the library's kernels are used there")
+)]
 mod kernel;
 #[cfg(feature = "tract")]
 mod labels;
