@@ -16,8 +16,9 @@ use tokio::time::{sleep, timeout};
 const BOOT: Duration = Duration::from_secs(300);
 /// For a command, and between two pieces of what it prints.
 const COMMAND: Duration = Duration::from_secs(120);
-/// The machine's serial number.
-pub(crate) const SERIAL: &str = "VM-0001";
+
+/// What systemd is told that the machine is.
+const MACHINE_ID: &str = "0123456789abcdef0123456789abcdee";
 
 /// The machine.
 pub(crate) struct Machine {
@@ -53,6 +54,14 @@ impl Architecture {
         match self {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",
+        }
+    }
+
+    /// The machine's serial number. This one for ARM has none, as boards without firmware: there it is systemd's machine-id.
+    pub(crate) fn serial(self) -> &'static str {
+        match self {
+            Self::Amd64 => "VM-0001",
+            Self::Arm64 => MACHINE_ID,
         }
     }
 
@@ -100,12 +109,14 @@ impl Machine {
         command.args(["-smp", "2", "-m", "1024", "-no-reboot", "-display", "none", "-monitor", "none"]);
         // The kernel's check of its timer fails where the emulator gets no time, and that ends it.
         let from = if disks.is_empty() { "" } else { " disk net.ifnames=0 mitigations=off" };
-        command.arg("-append").arg(format!("console={terminal} quiet panic=-1 no_timer_check{from}"));
+        command
+            .arg("-append")
+            .arg(format!("console={terminal} quiet panic=-1 no_timer_check systemd.machine_id={MACHINE_ID}{from}"));
         for disk in disks {
             // What the machine has written is in the host's memory, and outlives the emulator.
             command.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()));
         }
-        command.args(["-smbios", &format!("type=1,serial={SERIAL}")]);
+        command.args(["-smbios", &format!("type=1,serial={}", architecture.serial())]);
         command.arg("-kernel").arg(image.join("kernel")).arg("-initrd").arg(&initramfs);
         command.arg("-serial").arg(format!("file:{}", console.display()));
         command.arg("-chardev").arg(format!("socket,id=line,path={},server=on,wait=off", control.display()));

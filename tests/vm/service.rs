@@ -12,13 +12,11 @@ use std::time::{Duration, Instant};
 use kvs_server::KvsServer;
 use serde_json::{Value, json};
 
-use super::machine::{Architecture, Machine, Parts, SERIAL};
+use super::machine::{Architecture, Machine, Parts};
 use super::{TURN, act, environment, footage, made, media, programs, service_of};
 
 /// An emulated machine beside other work is slow.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// Of the camera at vivid; the stream's name is made from the serial number.
-const STREAM: &str = "VM-0001-vivid";
 /// Of the camera whose memory is measured.
 const MEASURED: &str = "measured";
 /// How much a power cut may cost by the config.
@@ -31,6 +29,8 @@ const MXUVC: &str = "/opt/awscam/camera/installed/bin/mxuvc";
 const DROP_INS: &str = "/etc/systemd/system/edgecam.service.d";
 
 struct Stage {
+    /// Of the camera at vivid; the stream's name is made from the serial number.
+    stream: &'static str,
     machine: Option<Machine>,
     parts: Parts,
     kvs: KvsServer,
@@ -71,8 +71,9 @@ impl Stage {
     async fn set() -> Self {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vm-service-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory");
-        let kvs = service_of(&[STREAM, MEASURED], &directory).await;
         let (architecture, files) = programs(&directory);
+        let stream: &'static str = format!("{}-vivid", architecture.serial()).leak();
+        let kvs = service_of(&[stream, MEASURED], &directory).await;
         let printed = made("debian", architecture);
         let (image, system) = printed.trim().split_once('\n').expect("two lines");
         let disk = directory.join("system.ext4");
@@ -99,7 +100,7 @@ impl Stage {
         let disks = vec![disk, brought];
         let parts = Parts { architecture, image: PathBuf::from(image), files: Vec::new(), disks, directory };
         let machine = boot(&parts).await;
-        Self { machine: Some(machine), parts, kvs, broker }
+        Self { stream, machine: Some(machine), parts, kvs, broker }
     }
 
     async fn run(&mut self, command: &str) -> String {
@@ -142,7 +143,7 @@ impl Stage {
             let report = self.until("tool ask 8080 /streams/vivid").await;
             let report: Value = serde_json::from_str(&report).unwrap_or_default();
             let latest = report["stream"]["latest"].as_str().and_then(|time| time.parse::<jiff::Timestamp>().ok());
-            let sent = self.kvs.stream(STREAM).fragments.last().map(|fragment| fragment.timecode);
+            let sent = self.kvs.stream(self.stream).fragments.last().map(|fragment| fragment.timecode);
             if let (Some(latest), Some(sent)) = (latest, sent)
                 && latest.as_millisecond() - sent < 3_000
             {
@@ -272,10 +273,10 @@ async fn configured(stage: &mut Stage) {
     let config = config(&vivid(), &json!({}));
     stage.configure("/root/edgecam.yaml", &config).await;
     let told = stage.run("edgecam service install --config /root/edgecam.yaml").await;
-    assert!(told.contains(&format!("vivid: uploads to the stream {SERIAL}-vivid")), "{told}");
+    assert!(told.contains(&format!("vivid: uploads to the stream {}", stage.stream)), "{told}");
     assert!(told.contains("those of the package") && told.contains("edgecam.service runs"), "{told}");
     assert!(stage.run("ls -l /etc/edgecam/edgecam.yaml").await.starts_with("-rw-r----- 1 root edgecam "));
-    stage.persisted(STREAM, 3).await;
+    stage.persisted(stage.stream, 3).await;
     let told = stage.run("edgecam service status").await;
     assert!(told.contains("Status: \"1 of 1 cameras streaming\""), "{told}");
     let told = stage.run("edgecam check --after-upgrade --config /etc/edgecam/edgecam.yaml").await;
@@ -312,7 +313,7 @@ async fn hardened(stage: &mut Stage) {
     }
     stage.configure("/etc/edgecam/edgecam.yaml", &config(&vivid(), &json!({}))).await;
     stage.run("systemctl reload edgecam").await;
-    stage.persisted(STREAM, 2).await;
+    stage.persisted(stage.stream, 2).await;
 }
 
 /// A tool that only root may run, as `mxuvc-sudo.conf` and a line in sudoers have it.
@@ -329,7 +330,7 @@ async fn by_sudo(stage: &mut Stage) {
     stage.until("grep 'by 0: --ch 1 bitrate 2000000' /var/lib/edgecam/mxuvc.log").await;
     stage.configure("/etc/edgecam/edgecam.yaml", &config(&vivid(), &json!({}))).await;
     stage.run(&format!("rm {DROP_INS}/mxuvc-sudo.conf; systemctl daemon-reload; systemctl restart edgecam")).await;
-    stage.persisted(STREAM, 2).await;
+    stage.persisted(stage.stream, 2).await;
 }
 
 async fn reloaded(stage: &mut Stage) {
@@ -342,7 +343,7 @@ async fn reloaded(stage: &mut Stage) {
     stage.configure("/etc/edgecam/edgecam.yaml", &config(&vivid(), &json!({}))).await;
     stage.run("systemctl reload edgecam").await;
     assert_eq!(stage.run("systemctl show --value -p MainPID edgecam").await, pid);
-    stage.persisted(STREAM, 2).await;
+    stage.persisted(stage.stream, 2).await;
 }
 
 /// The sizes of all segments, and sums of that many bytes.
@@ -363,7 +364,7 @@ async fn switched_off(stage: &mut Stage) {
     }
     // It was started by systemd, and goes on where it was.
     assert_eq!(stage.run("systemctl is-active edgecam").await, "active");
-    stage.persisted(STREAM, 3).await;
+    stage.persisted(stage.stream, 3).await;
 }
 
 async fn upgraded(stage: &mut Stage) {
@@ -371,7 +372,7 @@ async fn upgraded(stage: &mut Stage) {
     stage.run("dpkg -i /mnt/medium/edgecam_*.deb").await;
     assert_ne!(stage.run("systemctl show --value -p MainPID edgecam").await, pid);
     stage.run("edgecam check --after-upgrade --config /etc/edgecam/edgecam.yaml").await;
-    stage.persisted(STREAM, 2).await;
+    stage.persisted(stage.stream, 2).await;
 }
 
 async fn measured(stage: &mut Stage, begun: Instant) {
@@ -405,7 +406,7 @@ async fn measured(stage: &mut Stage, begun: Instant) {
 async fn purged(stage: &mut Stage) {
     stage.configure("/etc/edgecam/edgecam.yaml", &config(&vivid(), &json!({}))).await;
     stage.run("edgecam service restart").await;
-    stage.persisted(STREAM, 2).await;
+    stage.persisted(stage.stream, 2).await;
     stage.caught_up().await;
     stage.run("edgecam service stop").await;
     let before = stage.run(&format!("cd /var/lib/edgecam/vivid; {SUMS}")).await;
@@ -425,7 +426,7 @@ async fn compared(mut stage: Stage) {
     let output = Command::new("/sbin/debugfs").args(["-R", &command]).arg(&stage.parts.disks[0]).output();
     assert!(output.expect("e2fsprogs are installed").status.success());
     let archived = footage::archived(&directory.join("vivid")).await;
-    let record = stage.kvs.stream(STREAM);
+    let record = stage.kvs.stream(stage.stream);
     let (pictures, again) = footage::assert_stored(&archived, &record);
     assert!(pictures > 50, "{pictures} pictures");
     act(&format!("{pictures} pictures on disk, {again} of them sent again"), Instant::now());

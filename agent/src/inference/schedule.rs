@@ -141,7 +141,7 @@ mod tests {
         let mut sizes = vec![9_400; 30];
         sizes.extend([11_000, 8_000, 20_000, 9_400]);
         let seen = still(90_000, &sizes);
-        assert_eq!(seen[0], false);
+        assert!(!seen[0]);
         assert_eq!(seen[25..], [true, true, true, true, true, true, true, false, true]);
         // All that moves from the beginning on: noise until it is known, and never still.
         assert!(still(90_000, &[45_000; 6]).iter().all(|is_still| !is_still));
