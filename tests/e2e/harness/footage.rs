@@ -16,33 +16,31 @@ pub(crate) fn segments(directory: &Path) -> Vec<PathBuf> {
     segments
 }
 
-/// Everything in an archive, in decoding order.
+/// All pictures in an archive, in decoding order.
 pub(crate) async fn archived(directory: &Path) -> Vec<Packet> {
-    let mut packets = Vec::new();
-    for segment in segments(directory) {
-        let mut found = media::packets(&segment).await;
-        // ffmpeg counts from the first decoding time; the name tells when the first picture is shown.
-        let shift = started(&segment) - found.iter().map(|packet| packet.ms).min().unwrap_or(0);
-        found.iter_mut().for_each(|packet| packet.ms += shift);
-        packets.extend(found);
-    }
-    packets
+    tracks(directory).await.0
 }
 
 /// All audio in an archive.
 pub(crate) async fn archived_audio(directory: &Path) -> Vec<Packet> {
-    let mut packets = Vec::new();
-    for segment in segments(directory) {
-        let pictures = media::packets(&segment).await;
-        let shift = started(&segment) - pictures.iter().map(|packet| packet.ms).min().unwrap_or(0);
-        let mut found = media::packets_of(&segment, "a").await;
-        found.iter_mut().for_each(|packet| packet.ms += shift);
-        packets.extend(found);
-    }
-    packets
+    tracks(directory).await.1
 }
 
-/// When a segment's first picture is shown, by its name, in milliseconds since the epoch.
+async fn tracks(directory: &Path) -> (Vec<Packet>, Vec<Packet>) {
+    let (mut pictures, mut sound) = (Vec::new(), Vec::new());
+    for segment in segments(directory) {
+        let mut found = media::tracks(&segment).await;
+        // ffmpeg counts from the first decoding time; the name tells when what is first is shown or heard.
+        let first = found.0.iter().chain(&found.1).map(|packet| packet.ms).min();
+        let shift = started(&segment) - first.unwrap_or(0);
+        found.0.iter_mut().chain(&mut found.1).for_each(|packet| packet.ms += shift);
+        pictures.extend(found.0);
+        sound.extend(found.1);
+    }
+    (pictures, sound)
+}
+
+/// When what is first in a segment is shown or heard, by its name, in milliseconds since the epoch.
 pub(crate) fn started(segment: &Path) -> i64 {
     let name = segment.file_name().unwrap_or_default().to_string_lossy();
     let (time, millis) = name.split_at_checked(15).unwrap_or_else(|| panic!("{name} is not a segment's name"));

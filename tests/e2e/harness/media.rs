@@ -101,17 +101,16 @@ pub(crate) struct Packet {
 
 /// The coded pictures of a file, as ffprobe reads them.
 pub(crate) async fn packets(file: &Path) -> Vec<Packet> {
-    packets_of(file, "v").await
+    tracks(file).await.0
 }
 
-/// The same of another stream: `a` for audio.
-pub(crate) async fn packets_of(file: &Path, stream: &str) -> Vec<Packet> {
+/// The same, and the frames of its sound.
+pub(crate) async fn tracks(file: &Path) -> (Vec<Packet>, Vec<Packet>) {
     let file = file.to_string_lossy();
-    let arguments =
-        ["-v", "warning", "-select_streams", stream, "-show_packets", "-show_data_hash", "sha256", "-of", "json"];
+    let arguments = ["-v", "warning", "-show_packets", "-show_data_hash", "sha256", "-of", "json"];
     let text = tool("ffprobe", &[&arguments[..], &[&file]].concat()).await;
     let mut parsed: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("ffprobe of {file}: {error}"));
-    let Some(Value::Array(packets)) = parsed.get_mut("packets").map(Value::take) else { return Vec::new() };
+    let Some(Value::Array(packets)) = parsed.get_mut("packets").map(Value::take) else { return Default::default() };
     let packet = |packet: &Value| {
         let field = |name: &str| packet[name].as_str().unwrap_or_else(|| panic!("{file}: no {name} in {packet}"));
         let seconds: f64 = field("pts_time").parse().expect("a time");
@@ -119,7 +118,8 @@ pub(crate) async fn packets_of(file: &Path, stream: &str) -> Vec<Packet> {
         let hash = hash.get(..16).unwrap_or(hash).to_owned();
         Packet { ms: (seconds * 1000.0).round() as i64, is_key: field("flags").starts_with('K'), hash }
     };
-    packets.iter().map(packet).collect()
+    let (pictures, sound): (Vec<_>, Vec<_>) = packets.iter().partition(|packet| packet["codec_type"] == "video");
+    (pictures.into_iter().map(packet).collect(), sound.into_iter().map(packet).collect())
 }
 
 /// How a stream is coded, and the number of samples that can be decoded: `pcm_alaw`, 8000.
