@@ -30,6 +30,8 @@ pub struct Sight {
     pub class: u32,
     /// Name of its class.
     pub class_name: Arc<str>,
+    /// What it looks like on this picture alone, if that is another class than on most: its number and name.
+    pub looks_like: Option<(u32, Arc<str>)>,
     /// 0 to 1.
     pub confidence: f32,
     /// Where, in pixels; `None`: it is what the whole picture is of.
@@ -40,6 +42,17 @@ pub struct Sight {
     pub zones: Vec<Arc<str>>,
     /// As sure as the detector wants. What was sure before and is not now still counts as being there, and is not told.
     pub is_sure: bool,
+}
+
+impl Sight {
+    /// As this picture alone shows it.
+    pub fn alone(&self) -> Self {
+        let mut alone = self.clone();
+        if let Some((class, class_name)) = alone.looks_like.take() {
+            (alone.class, alone.class_name) = (class, class_name);
+        }
+        alone
+    }
 }
 
 /// What an event is of.

@@ -155,6 +155,7 @@ impl Eye {
                     track: u64::from(found.class) + 1,
                     class: found.class,
                     class_name: found.class_name,
+                    looks_like: None,
                     confidence: found.confidence,
                     bbox: None,
                     text: found.text,
@@ -174,13 +175,17 @@ impl Eye {
         let detections: Vec<Detection> = boxes.iter().map(|(detection, _)| *detection).collect();
         let is_seen = |track: &&Track| track.is_seen;
         for track in self.tracker.update(&detections, now).iter().filter(is_seen) {
-            let Some((_, found)) = boxes.iter().find(|(detection, _)| detection.bbox == track.bbox) else { continue };
+            // One place may look like two things.
+            let is_it =
+                |detection: &Detection| (detection.bbox, detection.confidence) == (track.bbox, track.confidence);
+            let Some((_, found)) = boxes.iter().find(|(detection, _)| is_it(detection)) else { continue };
             let class_name = self.names.get(track.class as usize).unwrap_or(&found.class_name).clone();
             let of_class = boxes.iter().find(|(_, found)| found.class_name == class_name);
             let zones = zones.of(&track.bbox, width, height).map(|zone| Arc::from(zone.name())).collect();
             sights.push(Sight {
                 track: track.id,
                 class: of_class.map_or(found.class, |(_, found)| found.class),
+                looks_like: (class_name != found.class_name).then(|| (found.class, found.class_name.clone())),
                 class_name,
                 confidence: track.confidence,
                 bbox: Some(track.bbox),

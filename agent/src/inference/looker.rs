@@ -201,6 +201,7 @@ impl Looker {
         let lag = of.arrived.elapsed();
         self.status.change(|status| status.lag = Some(lag));
         if has_looked {
+            let all: Vec<Sight> = all.iter().map(Sight::alone).collect();
             self.show(picture, last, &all, has_person, lag);
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! The picture is a grid of cells of 16 x 16 pixels; the mean luma of each, of every fourth row, is compared with what it
 //! usually is. A mean over 64 samples has an eighth of a sample's noise, and what noise is left is measured in each picture
-//! and stays below the thresholds. What stays is taken for the new usual within seconds.
+//! and stays below the thresholds.
 //!
-//! Hysteresis: it opens at one threshold, and closes some time after all is below a lower one.
+//! Hysteresis: it opens at one threshold, by what is usual. While it is open the picture of the last change is what counts,
+//! and a lower threshold; it closes some time after that. What is there then is the new usual: what has stopped is not moving.
 
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ pub struct Gate {
     /// Which cells count.
     mask: Vec<bool>,
     usual: Vec<f32>,
+    /// While it is open: the picture of the last change.
+    changed: Vec<f32>,
     means: Vec<f32>,
     now: Duration,
     open_until: Option<Duration>,
@@ -70,8 +73,8 @@ pub struct Gate {
 impl Gate {
     /// It opens at the first picture, of which nothing is known.
     pub fn new(settings: GateSettings) -> Self {
-        let (mask, usual, means) = (Vec::new(), Vec::new(), Vec::new());
-        Self { settings, columns: 0, rows: 0, mask, usual, means, now: Duration::ZERO, open_until: None }
+        let (mask, usual, changed, means) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { settings, columns: 0, rows: 0, mask, usual, changed, means, now: Duration::ZERO, open_until: None }
     }
 
     /// Looks at a picture of the time `now` (any clock that does not go back). `zones` must be the same each time.
@@ -93,29 +96,37 @@ impl Gate {
         }
         means(planes, columns, &mut self.means);
         if is_first {
-            self.usual = self.means.clone();
+            self.usual.clone_from(&self.means);
+            self.changed.clone_from(&self.means);
             self.open_until = Some(now + self.settings.hold);
             return Activity { is_open: true, share: 1.0 };
         }
         let is_open = self.open_until.is_some_and(|until| now < until);
+        if !is_open && self.open_until.take().is_some() {
+            self.usual.clone_from(&self.changed);
+        }
+        let before = if is_open { &self.changed } else { &self.usual };
         // A camera that changes its exposure changes all cells alike.
-        let (drift, noise) = drift_and_noise(&self.means, &self.usual);
+        let (drift, noise) = drift_and_noise(&self.means, before);
         let threshold = if is_open {
             self.settings.close.max(CLOSE_DEVIATIONS * noise)
         } else {
             self.settings.open.max(OPEN_DEVIATIONS * noise)
         };
-        let keep = 0.5_f32.powf(passed.as_secs_f32() / self.settings.half_life.as_secs_f32().max(0.001));
+        let has_changed = |mean: &f32, before: &f32| (mean - before - drift).abs() > threshold;
+        let cells = self.means.iter().zip(before).zip(&self.mask).filter(|(_, counts)| **counts);
         let (mut changed, mut counted) = (0, 0);
-        for ((mean, usual), counts) in self.means.iter().zip(&mut self.usual).zip(&self.mask) {
-            if *counts {
-                counted += 1;
-                changed += usize::from((mean - *usual - drift).abs() > threshold);
-            }
-            *usual = mean + (*usual - mean) * keep;
+        for ((mean, before), _) in cells {
+            counted += 1;
+            changed += usize::from(has_changed(mean, before));
         }
         if changed >= self.settings.cells.max(1) {
             self.open_until = Some(now + self.settings.hold);
+            self.changed.clone_from(&self.means);
+        }
+        let keep = 0.5_f32.powf(passed.as_secs_f32() / self.settings.half_life.as_secs_f32().max(0.001));
+        for (mean, usual) in self.means.iter().zip(&mut self.usual) {
+            *usual = mean + (*usual - mean) * keep;
         }
         let is_open = self.open_until.is_some_and(|until| now < until);
         Activity { is_open, share: changed as f32 / (counted.max(1)) as f32 }
@@ -213,11 +224,15 @@ mod tests {
         assert_eq!(camera.open(2000..20_000, |_| None), 0);
         let moving = |at: u64| Some(((at - 20_000) as usize / 100, 80));
         assert_eq!(camera.open(20_000..30_000, moving), 50);
-        // It has stopped: the gate closes when that is usual.
+        // It has stopped: that is no motion, whatever was there before.
         let stopped = camera.open(30_000..60_000, |_| Some((100, 80)));
-        assert!((10..60).contains(&stopped), "{stopped}");
+        assert!((8..=11).contains(&stopped), "{stopped}");
         assert_eq!(camera.open(60_000..62_000, |_| Some((100, 80))), 0);
         assert!(camera.look(62_200, None), "it is gone");
+        // So slow that no picture differs from the one before by more than noise does.
+        camera.open(62_400..80_000, |_| None);
+        let creeping = camera.open(80_000..100_000, |at| Some(((at - 80_000) as usize / 200, 80)));
+        assert!(creeping > 95, "{creeping}");
     }
 
     #[test]

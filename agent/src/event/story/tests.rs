@@ -25,6 +25,7 @@ fn settings() -> Events {
 
 fn sight(track: u64, class_name: &str, confidence: f32) -> Sight {
     Sight {
+        looks_like: None,
         track,
         class: 0,
         class_name: class_name.into(),
