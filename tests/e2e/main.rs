@@ -13,6 +13,7 @@ mod codecs;
 mod commands;
 mod crash;
 mod credentials;
+mod demo;
 mod detect;
 mod disk;
 mod edge_agent;
