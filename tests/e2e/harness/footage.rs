@@ -30,8 +30,11 @@ async fn tracks(directory: &Path) -> (Vec<Packet>, Vec<Packet>) {
     let (mut pictures, mut sound) = (Vec::new(), Vec::new());
     for segment in segments(directory) {
         let mut found = media::tracks(&segment).await;
-        // ffmpeg counts from the first decoding time; the name tells when what is first is shown or heard.
-        let first = found.0.iter().chain(&found.1).map(|packet| packet.ms).min();
+        // ffmpeg counts from the first decoding time; the name tells when what is first is shown or heard. Where pictures are
+        // reordered their decoding begins before that.
+        let is_in_order = found.0.is_sorted_by_key(|packet| packet.ms);
+        let heard = found.1.iter().filter(|_| is_in_order);
+        let first = found.0.iter().chain(heard).map(|packet| packet.ms).min();
         let shift = started(&segment) - first.unwrap_or(0);
         found.0.iter_mut().chain(&mut found.1).for_each(|packet| packet.ms += shift);
         pictures.extend(found.0);
