@@ -8,6 +8,7 @@ use edgecam_media::nal::{LengthPrefixed, NalUnit};
 use edgecam_media::picture_order::OutputOrder;
 use edgecam_media::rtmp::{ChunkReader, Event, Session, amf0};
 use edgecam_media::rtp::{AllowList, Packetizer, RtpSender, RtpTarget, Settings, rtcp};
+use edgecam_media::unweighted::Unweighted;
 use edgecam_media::{AccessUnit, Codec, ParameterSets, Timestamp, TrackId, annex_b::Splitter, bmff};
 
 /// A target: what it is called, and what must not panic.
@@ -19,6 +20,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("assembler", assembler),
     ("length_prefixed", length_prefixed),
     ("parameter_sets", parameter_sets),
+    ("unweighted", unweighted),
     ("mp4", mp4),
     ("mpeg_ts", mpeg_ts),
     ("rtmp", rtmp),
@@ -116,6 +118,34 @@ pub(crate) fn parameter_sets(data: &[u8]) {
         for codec in [Codec::H264, Codec::H265] {
             drop(edgecam_media::parameter_sets::pps_ids(codec, &pps));
             edgecam_media::parameter_sets::slice_pps_id(codec, &sps);
+        }
+    }
+}
+
+/// What comes out of weighted pictures is NAL units with nothing in them that looks like a start code; or nothing.
+pub(crate) fn unweighted(data: &[u8]) {
+    let Some((&at, rest)) = data.split_first() else { return };
+    // Main profile, 1280x720, CABAC, as x264 writes them.
+    const SPS: &[u8] = &[
+        0x67, 0x64, 0, 0x1f, 0xac, 0xb4, 2, 0x80, 0x2d, 0xd3, 0x50, 0x60, 0x60, 0x64, 0, 0, 3, 0, 4, 0, 0, 3, 0, 0x7a,
+        0x3c, 0x60, 0xca, 0x80,
+    ];
+    const PPS: &[u8] = &[0x68, 0xef, 0x3c, 0xb0];
+    const P: &[u8] = &[0x41, 0x9a, 0x26, 0x23, 0xdf, 0x95, 0xa2, 6, 0x77, 6, 0x7d, 0xcf, 0xff, 0xf1, 0xf3, 0x3f];
+    let (pps, slice) = rest.split_at(usize::from(at).min(rest.len()) / 2);
+    let sets =
+        |pps: &[u8]| ParameterSets::h264(Bytes::from_static(SPS), vec![Bytes::copy_from_slice(pps)]).expect("sets");
+    let known = Unweighted::new(&sets(PPS)).expect("it has the flag");
+    let of_chance = (!pps.is_empty()).then(|| Unweighted::new(&sets(pps))).flatten();
+    let delimited = |unit: &[u8]| [&(unit.len() as u32).to_be_bytes(), unit].concat();
+    let mut changed = P.to_vec();
+    changed.iter_mut().zip(slice).skip(1).for_each(|(byte, with)| *byte ^= with);
+    for unweighted in [Some(known), of_chance].into_iter().flatten() {
+        for picture in [slice.to_vec(), delimited(slice), delimited(&changed), delimited(&[&P[..5], slice].concat())] {
+            let mut out = vec![7];
+            if !unweighted.append(&picture.clone().into(), &mut out) {
+                assert_eq!(out, [7]);
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod rtmp;
 pub mod rtp;
 mod slice;
 pub mod timestamp;
+pub mod unweighted;
 
 pub use access_unit::{AccessUnit, Codec, TrackId};
 pub use audio::{AudioCodec, AudioFormat};

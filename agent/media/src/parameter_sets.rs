@@ -290,7 +290,7 @@ pub fn slice_pps_id(codec: Codec, slice: &[u8]) -> Option<u8> {
     u8::try_from(bits.read_ue("pic_parameter_set_id").ok()?).ok()
 }
 
-fn parse_sps(sps: &[u8]) -> Result<SeqParameterSet, ParameterSetError> {
+pub(crate) fn parse_sps(sps: &[u8]) -> Result<SeqParameterSet, ParameterSetError> {
     if sps.len() < 4 || sps.len() > usize::from(u16::MAX) {
         return Err(ParameterSetError::Sps(format!("{} bytes", sps.len())));
     }

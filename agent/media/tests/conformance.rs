@@ -10,6 +10,7 @@ use std::sync::Arc;
 use edgecam_media::assembler::Assembler;
 use edgecam_media::mp4::{FragmentHead, init_segment};
 use edgecam_media::picture_order::{OutputOrder, Placed};
+use edgecam_media::unweighted::Unweighted;
 use edgecam_media::{AccessUnit, Codec, ParameterSets, Ticks, Timecode, Timestamp, TrackId, mkv};
 
 /// What is given to ffmpeg besides size and length, and to the encoder itself.
@@ -72,13 +73,17 @@ fn run(arguments: &[&str]) -> Vec<u8> {
 
 /// 48 pictures at 25 a second with a key frame each 15, as an elementary stream.
 fn encode(stream: &Stream, size: &str, to: &Path) {
-    let input = format!("testsrc2=size={size}:rate=25,noise=alls=6:allf=t");
+    encode_of(&format!("testsrc2=size={size}:rate=25,noise=alls=6:allf=t"), stream, to);
+}
+
+/// The same of other pictures.
+fn encode_of(input: &str, stream: &Stream, to: &Path) {
     let (encoder, option, quiet) = match stream.codec {
         Codec::H264 => ("libx264", "-x264-params", ""),
         Codec::H265 => ("libx265", "-x265-params", "log-level=none:"),
     };
     let parameters = format!("{quiet}keyint=15:min-keyint=15:scenecut=0:repeat-headers=1:{}", stream.parameters);
-    let mut arguments = vec!["-f", "lavfi", "-i", &input, "-frames:v", "48", "-c:v", encoder, "-preset", "veryfast"];
+    let mut arguments = vec!["-f", "lavfi", "-i", input, "-frames:v", "48", "-c:v", encoder, "-preset", "veryfast"];
     if !stream.arguments.contains(&"-pix_fmt") {
         arguments.extend(["-pix_fmt", "yuv420p"]);
     }
@@ -250,4 +255,60 @@ fn the_size_changes_in_the_middle() {
         assert!(found.is_empty(), "{}: {}", codec.name(), found.join("\n"));
     }
     std::fs::remove_dir_all(&directory).ok();
+}
+
+/// Pictures that become lighter for a second: x264 weights references there, and only there.
+const FADE: &str = "testsrc2=size=176x144:rate=25,fade=t=in:st=0:d=1";
+
+const WEIGHTED: &[Stream] = &[
+    h264("main, CABAC", &["-profile:v", "main"], "weightp=1:bframes=0"),
+    h264("main, CABAC, references twice", &["-profile:v", "main"], "weightp=2:bframes=0:ref=4:slices=3"),
+    h264("main, CAVLC, 4 slices", &["-profile:v", "main"], "weightp=1:cabac=0:slices=4:bframes=0"),
+    h264("high, B-frames with weights", &["-profile:v", "high"], "weightp=1:weightb=1:bframes=3:ref=3"),
+    h264("high, CAVLC, delimiters", &["-profile:v", "high"], "weightp=1:cabac=0:aud=1:bframes=0"),
+];
+
+#[test]
+fn without_weights_that_weight_nothing_pictures_are_the_same() {
+    let directory = scratch("weights");
+    let file = directory.join("in.h264");
+    let (mut has_weighted, mut found) = (false, Vec::new());
+    for stream in WEIGHTED {
+        encode_of(FADE, stream, &file);
+        let expected = decoded(&file);
+        let units = access_units(Codec::H264, &std::fs::read(&file).expect("a file"));
+        let mut out = Vec::new();
+        let (mut sets, mut changed) = (None, 0);
+        for unit in &units {
+            if let Some(new) = &unit.parameter_sets {
+                out.extend(new.annex_b());
+                let unweighted = Unweighted::new(new);
+                sets = Some((new.clone(), unweighted.unwrap_or_else(|| panic!("{}: no weights", stream.name))));
+            }
+            let (known, unweighted) = sets.as_ref().expect("it begins with an IDR");
+            let (mut plain, mut as_it_is) = (Vec::new(), Vec::new());
+            for unit in edgecam_media::nal::LengthPrefixed::new(Codec::H264, &unit.data).flatten() {
+                as_it_is.extend_from_slice(&[0, 0, 0, 1]);
+                as_it_is.extend_from_slice(unit.bytes());
+            }
+            // Before each picture the PPS that it refers to.
+            if unweighted.append(&unit.data, &mut plain) {
+                changed += usize::from(plain != as_it_is);
+                out.extend_from_slice(unweighted.sets());
+                out.extend(plain);
+            } else {
+                has_weighted = true;
+                out.extend(known.annex_b());
+                out.extend(as_it_is);
+            }
+        }
+        let rewritten = directory.join("out.h264");
+        std::fs::write(&rewritten, &out).expect("written");
+        if decoded(&rewritten) != expected || changed < 3 {
+            found.push(format!("{}: {changed} of {} pictures changed", stream.name, units.len()));
+        }
+    }
+    std::fs::remove_dir_all(&directory).ok();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(has_weighted, "no picture had weights that count");
 }

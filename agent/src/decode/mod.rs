@@ -6,6 +6,7 @@ pub mod jpeg;
 pub mod mjpeg;
 
 use edgecam_media::nal::LengthPrefixed;
+use edgecam_media::unweighted::Unweighted;
 use edgecam_media::{AccessUnit, Codec, ParameterSets};
 use openh264::OpenH264API;
 use openh264::decoder::{DecodedYUV, DecoderConfig, Flush};
@@ -21,6 +22,16 @@ pub struct DecodeError(String);
 pub struct Decoder {
     inner: openh264::decoder::Decoder,
     annex_b: Vec<u8>,
+    known: Option<Known>,
+}
+
+/// The parameter sets of the last IDR.
+struct Known {
+    sets: ParameterSets,
+    /// If its pictures can be had without weights, for which OpenH264 takes long.
+    unweighted: Option<Unweighted>,
+    /// The decoder has been given the sets that go with those.
+    is_plain: bool,
 }
 
 impl Decoder {
@@ -37,7 +48,7 @@ impl Decoder {
     fn with(flush: Flush) -> Result<Self, DecodeError> {
         let config = DecoderConfig::new().flush_after_decode(flush);
         let inner = openh264::decoder::Decoder::with_api_config(OpenH264API::from_source(), config).map_err(refused)?;
-        Ok(Self { inner, annex_b: Vec::new() })
+        Ok(Self { inner, annex_b: Vec::new(), known: None })
     }
 
     /// Decodes one access unit; `sets` are what its GOP refers to. `None`: it shows with a later one.
@@ -51,13 +62,45 @@ impl Decoder {
         }
         self.annex_b.clear();
         if unit.is_idr {
-            self.annex_b.extend_from_slice(&sets.annex_b());
+            self.learn(sets);
         }
-        for nal in LengthPrefixed::new(Codec::H264, &unit.data).flatten() {
-            self.annex_b.extend_from_slice(START_CODE);
-            self.annex_b.extend_from_slice(nal.bytes());
+        if !self.append_unweighted(unit) {
+            for nal in LengthPrefixed::new(Codec::H264, &unit.data).flatten() {
+                self.annex_b.extend_from_slice(START_CODE);
+                self.annex_b.extend_from_slice(nal.bytes());
+            }
         }
         self.inner.decode(&self.annex_b).map_err(refused)
+    }
+
+    /// The sets of a GOP that begins.
+    fn learn(&mut self, sets: &ParameterSets) {
+        self.annex_b.extend_from_slice(&sets.annex_b());
+        match &mut self.known {
+            Some(known) if known.sets == *sets => known.is_plain = false,
+            known => {
+                let (sets, unweighted) = (sets.clone(), Unweighted::new(sets));
+                *known = Some(Known { sets, unweighted, is_plain: false });
+            }
+        }
+    }
+
+    /// Appends the picture without weights, if none of them counts, and the PPS that goes with what is appended.
+    fn append_unweighted(&mut self, unit: &AccessUnit) -> bool {
+        let Some(Known { sets, unweighted: Some(unweighted), is_plain }) = &mut self.known else { return false };
+        let before = self.annex_b.len();
+        if !*is_plain {
+            self.annex_b.extend_from_slice(unweighted.sets());
+        }
+        let is_appended = unweighted.append(&unit.data, &mut self.annex_b);
+        if !is_appended {
+            self.annex_b.truncate(before);
+            if *is_plain {
+                self.annex_b.extend_from_slice(&sets.annex_b());
+            }
+        }
+        *is_plain = is_appended;
+        is_appended
     }
 }
 
