@@ -1,7 +1,8 @@
 //! A picture's planes become a model's input in one pass: crop, resize, bars, colours, scaling, at the model's size.
 //!
-//! Luma is resampled bilinearly between pixel centres, as OpenCV's `INTER_LINEAR` does (most pipelines that models are
-//! trained and tried with use it); chroma, which has half the resolution anyhow, by the nearest sample.
+//! It is resampled bilinearly between pixel centres, as OpenCV's `INTER_LINEAR` does (most pipelines that models are trained and
+//! tried with use it), and a sample of chroma is that of all its four pixels, as libswscale has it. Chroma by the nearest
+//! sample alone cost four boxes in a hundred.
 
 use crate::{Colours, Fit, Input, Planes, Region};
 
@@ -80,8 +81,14 @@ impl Placement {
 struct Row {
     first: u32,
     second: u32,
-    chroma: u32,
     share: f32,
+}
+
+impl Row {
+    /// How far it is to the second of the two samples of chroma that begin with that of the first: both may have the same.
+    fn chroma_share(&self) -> f32 {
+        if self.first % 2 == 1 { self.share } else { 0.0 }
+    }
 }
 
 fn rows(out: &mut Vec<Row>, count: u32, origin: f32, step: f32, begin: u32, length: u32) {
@@ -90,42 +97,55 @@ fn rows(out: &mut Vec<Row>, count: u32, origin: f32, step: f32, begin: u32, leng
     out.extend((0..count).map(|at| {
         let exact = ((at as f32 + 0.5) * step + origin - 0.5).clamp(least, most);
         let first = exact as u32;
-        let nearest = (exact + 0.5) as u32;
-        Row {
-            first,
-            second: (first + 1).min(begin + length - 1),
-            chroma: nearest.min(begin + length - 1) / 2,
-            share: exact - first as f32,
-        }
+        Row { first, second: (first + 1).min(begin + length - 1), share: exact - first as f32 }
     }));
 }
 
-/// The columns of the input, [`LANES`] together; what is past the last is as the first.
+/// Between which two samples of a line each column of the input lies, [`LANES`] together; what is past the last is as the first.
 #[derive(Default, Debug)]
-struct Columns {
-    count: usize,
-    /// The left one of the two of the picture's part that each lies between, and how far it is to the right one.
+struct Pairs {
+    /// The left one.
     first: Vec<[u32; LANES]>,
+    /// How far it is to the right one.
     share: Vec<[f32; LANES]>,
-    /// Which sample of the picture's rows of chroma.
-    chroma: Vec<[u32; LANES]>,
 }
 
-impl Columns {
-    fn new(rows: &[Row], begin: u32, length: u32) -> Self {
-        let chunks = rows.len().div_ceil(LANES);
-        let (first, share, chroma) = (vec![[0; LANES]; chunks], vec![[0.0; LANES]; chunks], vec![[0; LANES]; chunks]);
-        let mut columns = Self { count: rows.len(), first, share, chroma };
+impl Pairs {
+    /// From the places of left ones and the shares, in a line of `length` samples.
+    fn new(places: impl ExactSizeIterator<Item = (u32, f32)>, length: u32) -> Self {
+        let chunks = places.len().div_ceil(LANES);
+        let mut pairs = Self { first: vec![[0; LANES]; chunks], share: vec![[0.0; LANES]; chunks] };
         // A pair is always two: on the right edge it is the one before, and all of the second.
         let last = length.max(2) - 2;
-        for (at, row) in rows.iter().enumerate() {
-            let (chunk, lane) = (at / LANES, at % LANES);
-            let first = row.first - begin;
-            columns.first[chunk][lane] = first.min(last);
-            columns.share[chunk][lane] = if first > last { 1.0 } else { row.share };
-            columns.chroma[chunk][lane] = row.chroma;
+        for (at, (first, share)) in places.enumerate() {
+            pairs.first[at / LANES][at % LANES] = first.min(last);
+            pairs.share[at / LANES][at % LANES] = if first > last { 1.0 } else { share };
         }
-        columns
+        pairs
+    }
+}
+
+/// Of one row of the input: two samples each of the lines above and below it, the left one in the low byte.
+#[derive(Default, Debug)]
+struct Samples {
+    above: Vec<[u16; LANES]>,
+    below: Vec<[u16; LANES]>,
+}
+
+impl Samples {
+    fn new(chunks: usize) -> Self {
+        Self { above: vec![[0; LANES]; chunks], below: vec![[0; LANES]; chunks] }
+    }
+
+    /// `plane` begins with the first sample that counts; a line has `length` of them.
+    fn pick(&mut self, plane: &[u8], stride: usize, length: usize, lines: [u32; 2], pairs: &Pairs) {
+        let line = |number: u32| &plane[number as usize * stride..][..length];
+        pick_pairs(line(lines[0]), &pairs.first, &mut self.above);
+        if lines[0] == lines[1] {
+            self.below.copy_from_slice(&self.above);
+        } else {
+            pick_pairs(line(lines[1]), &pairs.first, &mut self.below);
+        }
     }
 }
 
@@ -170,15 +190,15 @@ fn channels(input: &Input, planes: &Planes<'_>) -> [Channel; 3] {
 /// Makes inputs, and keeps its memory from one to the next.
 #[derive(Default, Debug)]
 pub struct Prepare {
-    columns: Columns,
+    columns: usize,
     rows: Vec<Row>,
-    /// Of one row of the input: two samples each of the rows of luma above and below it, the left one in the low byte.
-    above: Vec<[u16; LANES]>,
-    below: Vec<[u16; LANES]>,
-    u: Vec<[u8; LANES]>,
-    v: Vec<[u8; LANES]>,
+    luma: Pairs,
+    chroma: Pairs,
+    y: Samples,
+    u: Samples,
+    v: Samples,
     /// What the tables and the bars are for.
-    made_for: Option<Placement>,
+    made_for: Option<(Placement, u32)>,
 }
 
 impl Prepare {
@@ -190,35 +210,39 @@ impl Prepare {
         let plane = width * input.height as usize;
         let channels = channels(input, planes);
         let channels = &channels[..input.channels()];
-        if self.made_for != Some(placement) {
-            self.made_for = Some(placement);
+        let chroma_width = planes.width.div_ceil(2);
+        let last_chroma_line = planes.height.div_ceil(2) - 1;
+        if self.made_for != Some((placement, chroma_width)) {
+            self.made_for = Some((placement, chroma_width));
             rows(&mut self.rows, placement.width, placement.origin.0, placement.step.0, region.x, region.width);
-            self.columns = Columns::new(&self.rows, region.x, region.width);
+            let columns = self.rows.iter();
+            self.luma = Pairs::new(columns.clone().map(|row| (row.first - region.x, row.share)), region.width);
+            self.chroma = Pairs::new(columns.map(|row| (row.first / 2, row.chroma_share())), chroma_width);
+            self.columns = self.rows.len();
             rows(&mut self.rows, placement.height, placement.origin.1, placement.step.1, region.y, region.height);
             fill_bars(input, channels, plane, out);
-            let chunks = self.columns.first.len();
-            self.above = vec![[0; LANES]; chunks];
-            self.below = self.above.clone();
-            self.u = vec![[128; LANES]; chunks];
-            self.v = self.u.clone();
+            let chunks = self.luma.first.len();
+            (self.y, self.u, self.v) = (Samples::new(chunks), Samples::new(chunks), Samples::new(chunks));
         }
-        let mut chroma = None;
+        let (is_grey, chroma_width) = (input.colours == Colours::Grey, chroma_width as usize);
+        let strides = planes.strides;
         for (index, row) in self.rows.iter().enumerate() {
-            for (number, pairs) in [(row.first, &mut self.above), (row.second, &mut self.below)] {
-                let line = &planes.y[number as usize * planes.strides.0 + region.x as usize..][..region.width as usize];
-                pick_pairs(line, &self.columns.first, pairs);
-            }
-            if input.colours != Colours::Grey && chroma != Some(row.chroma) {
-                chroma = Some(row.chroma);
-                pick(&planes.u[row.chroma as usize * planes.strides.1..], &self.columns.chroma, &mut self.u);
-                pick(&planes.v[row.chroma as usize * planes.strides.2..], &self.columns.chroma, &mut self.v);
+            let lines = [row.first, row.second];
+            self.y.pick(&planes.y[region.x as usize..], strides.0, region.width as usize, lines, &self.luma);
+            let first = row.first / 2;
+            let lines = if row.chroma_share() > 0.0 { [first, (first + 1).min(last_chroma_line)] } else { [first; 2] };
+            if !is_grey {
+                self.u.pick(planes.u, strides.1, chroma_width, lines, &self.chroma);
+                self.v.pick(planes.v, strides.2, chroma_width, lines, &self.chroma);
             }
             let begin = (placement.top as usize + index) * width + placement.left as usize;
-            let samples = self.above.iter().zip(&self.below).zip(&self.columns.share).zip(self.u.iter().zip(&self.v));
-            for (chunk, (((above, below), shares), (u, v))) in samples.enumerate() {
-                let y = between(above, below, shares, row.share);
-                let (u, v) = (u.map(f32::from), v.map(f32::from));
-                let count = (self.columns.count - chunk * LANES).min(LANES);
+            for chunk in 0..self.luma.first.len() {
+                let y = between(&self.y, &self.luma, chunk, row.share);
+                let [u, v] = match is_grey {
+                    true => [[128.0; LANES]; 2],
+                    false => [&self.u, &self.v].map(|of| between(of, &self.chroma, chunk, row.chroma_share())),
+                };
+                let count = (self.columns - chunk * LANES).min(LANES);
                 let begin = begin + chunk * LANES;
                 for (number, channel) in channels.iter().enumerate() {
                     let values = channel.values(&y, &u, &v);
@@ -250,15 +274,10 @@ fn pick_pairs(line: &[u8], places: &[[u32; LANES]], out: &mut [[u16; LANES]]) {
     }
 }
 
-fn pick(line: &[u8], places: &[[u32; LANES]], out: &mut [[u8; LANES]]) {
-    for (out, at) in out.as_flattened_mut().iter_mut().zip(places.as_flattened()) {
-        *out = line.get(*at as usize).copied().unwrap_or_default();
-    }
-}
-
-/// Luma between four samples each.
+/// One chunk of a row of the input, between four samples each.
 #[inline]
-fn between(above: &[u16; LANES], below: &[u16; LANES], shares: &[f32; LANES], share: f32) -> [f32; LANES] {
+fn between(samples: &Samples, pairs: &Pairs, chunk: usize, share: f32) -> [f32; LANES] {
+    let (above, below, shares) = (&samples.above[chunk], &samples.below[chunk], &pairs.share[chunk]);
     let mut out = [0.0; LANES];
     for (lane, out) in out.iter_mut().enumerate() {
         let across = |pair: u16| {
@@ -370,10 +389,13 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(9);
         for case in 0..200 {
             let (width, height) = (rng.u32(1..90), rng.u32(1..50));
-            let y: Vec<u8> = (0..width * height).map(|_| rng.u8(..)).collect();
-            let grey = vec![128; y.len()];
-            let planes =
-                Planes::new([&y, &grey, &grey], (width as usize, width as usize, width as usize), width, height);
+            let chroma_width = width.div_ceil(2);
+            let mut plane =
+                |least: u8, most: u8| -> Vec<u8> { (0..width * height).map(|_| rng.u8(least..most)).collect() };
+            // So much colour that nothing is cut off.
+            let (y, u, v) = (plane(90, 166), plane(110, 146), plane(110, 146));
+            let strides = (width as usize, chroma_width as usize, chroma_width as usize);
+            let planes = Planes::new([&y, &u, &v], strides, width, height);
             let planes = planes.expect("a picture").full_range(true);
             let (x, top) = (rng.u32(..width), rng.u32(..height));
             let region = Region { x, y: top, width: rng.u32(1..=width - x), height: rng.u32(1..=height - top) };
@@ -389,11 +411,19 @@ mod tests {
                 let (row, column) = (at / placement.width, at % placement.width);
                 let x = between(column, placement.origin.0, placement.step.0, region.x, region.width);
                 let down = between(row, placement.origin.1, placement.step.1, region.y, region.height);
-                let luma = |x: u32, line: u32| f32::from(y[(line * width + x) as usize]);
-                let across = |line: u32| luma(x.0, line) + (luma(x.1, line) - luma(x.0, line)) * x.2;
-                let expected = across(down.0) + (across(down.1) - across(down.0)) * down.2;
-                let seen = out[((placement.top + row) * input.width + placement.left + column) as usize];
-                assert!((seen - expected).abs() < 0.01, "case {case} {row} {column}: {seen} instead of {expected}");
+                let expected =
+                    [(&y, width, 1), (&u, chroma_width, 2), (&v, chroma_width, 2)].map(|(plane, stride, of)| {
+                        let sample = |x: u32, line: u32| f32::from(plane[(line / of * stride + x / of) as usize]);
+                        let across = |line: u32| sample(x.0, line) + (sample(x.1, line) - sample(x.0, line)) * x.2;
+                        across(down.0) + (across(down.1) - across(down.0)) * down.2
+                    });
+                let [luma, cb, cr] = [expected[0], expected[1] - 128.0, expected[2] - 128.0];
+                let expected = [luma + 1.402 * cr, luma - 0.344_136 * cb - 0.714_136 * cr, luma + 1.772 * cb];
+                for (channel, expected) in expected.into_iter().enumerate() {
+                    let pixel = (placement.top + row) * input.width + placement.left + column;
+                    let seen = out[channel * (input.width * input.height) as usize + pixel as usize];
+                    assert!((seen - expected).abs() < 0.01, "case {case} {row} {column}: {seen} instead of {expected}");
+                }
             }
             assert!(out.iter().all(|value| value.is_finite()), "case {case}: a pixel was left out");
         }
