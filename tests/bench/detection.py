@@ -204,8 +204,9 @@ def reference(options, video):
 
 def alike(looks, frames):
     """The share of boxes that both have, at the best shift."""
-    began = looks[0]["timestamp"]
-    steps = [(round((look["timestamp"] - began) * FPS), look["detections"]) for look in looks]
+    # By the picture's number: times follow the camera's clock, which may be put right while it is watched.
+    began = looks[0]["frame_number"]
+    steps = [(look["frame_number"] - began, look["detections"]) for look in looks]
     last = max(step for step, _ in steps)
 
     def share(shift):
