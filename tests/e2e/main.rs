@@ -1,9 +1,9 @@
 //! The agent from end to end: the program itself, against real counterparts on real sockets.
 //!
 //! Counterparts: the strict stand-in for Kinesis Video Streams (in this process), GStreamer's RTSP server, ffmpeg,
-//! ffprobe, mkvinfo, mosquitto, janus, moto (Kinesis, S3, DynamoDB, Secrets Manager), a stand-in for the nucleus of
-//! Greengrass that AWS's own client (awsiotsdk) works against, cfn-lint, Chromium. Whole run: 18 minutes on two cores, most
-//! of it waiting; `EDGECAM_LONG=1` makes outages as long as required.
+//! ffprobe, mkvinfo, mosquitto, janus, moto (Kinesis, S3, DynamoDB, Secrets Manager, CloudFormation), a stand-in for the
+//! nucleus of Greengrass that AWS's own client (awsiotsdk) works against, cfn-lint, Chromium. Whole run: 18 minutes on two
+//! cores, most of it waiting; `EDGECAM_LONG=1` makes outages as long as required.
 
 mod acks;
 mod audio;
@@ -16,6 +16,7 @@ mod credentials;
 mod demo;
 mod detect;
 mod disk;
+mod documents;
 mod edge_agent;
 mod faults;
 mod greengrass;

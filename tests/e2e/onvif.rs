@@ -1,6 +1,6 @@
 //! ONVIF devices: found, asked, and their streams archived and stored.
 
-mod device;
+pub(crate) mod device;
 
 use std::time::Duration;
 

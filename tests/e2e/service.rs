@@ -2,7 +2,7 @@
 //! it in the virtual machine of `tests/vm`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -64,6 +64,28 @@ fn units_are_hardened_and_sound() {
     }
     let output = tool("systemd-sysusers", &["--dry-run", &directory().join("edgecam.sysusers").display().to_string()]);
     assert!(output.status.success(), "{}", text(&output));
+}
+
+/// Directories as they are made on a machine, where the configs are not everybody's to read.
+#[test]
+fn directories_are_made() {
+    let scratch = Scratch::new("tmpfiles");
+    fs::create_dir_all(scratch.join("etc")).expect("made");
+    scratch.write("etc/passwd", "root:x:0:0::/root:/bin/sh\nedgecam:x:990:990::/var/lib/edgecam:/bin/sh\n");
+    scratch.write("etc/group", "root:x:0:\nedgecam:x:990:\n");
+    let (root, file) = (format!("--root={}", scratch.path().display()), directory().join("edgecam.tmpfiles"));
+    let output = tool("systemd-tmpfiles", &[&root, "--create", &file.display().to_string()]);
+    let said = text(&output);
+    // EX_DATAERR: a line that it cannot read.
+    assert!(output.status.code() != Some(65) && !said.contains("edgecam.tmpfiles:"), "{said}");
+    // Only root may give a directory to another user.
+    if rustix::process::geteuid().is_root() {
+        assert!(output.status.success(), "{said}");
+        for (path, mode, owner) in [("etc/edgecam", 0o750, (0, 990)), ("var/lib/edgecam", 0o700, (990, 990))] {
+            let made = fs::metadata(scratch.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+            assert_eq!((made.permissions().mode() & 0o777, (made.uid(), made.gid())), (mode, owner), "{path}");
+        }
+    }
 }
 
 /// One unit for one agent, and one for several: they must not drift apart.

@@ -1,7 +1,10 @@
 //! Rules of the house as tests.
 
 mod bill;
+mod copied;
 mod docs;
+#[path = "../documents/mod.rs"]
+mod documents;
 
 use std::collections::BTreeSet;
 use std::fs;

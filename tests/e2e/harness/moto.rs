@@ -25,7 +25,7 @@ impl Drop for Moto {
 
 impl Moto {
     pub(crate) async fn start() -> Self {
-        let bin = python::environment("moto", &["moto[server]==5.1.16", "boto3"]).await;
+        let bin = python::environment("moto", &["moto[server]==5.1.16", "boto3==1.44.8", "awscli==1.46.3"]).await;
         let port = free_port();
         let mut command = Command::new(bin.join("moto_server"));
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -33,6 +33,11 @@ impl Moto {
         let up = poll(PATIENCE, async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
         assert!(up.is_some(), "moto did not start");
         Self { child, port, python: bin.join("python") }
+    }
+
+    /// A program beside it, such as AWS's own command line.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.python.with_file_name(name)
     }
 
     /// Runs Python with boto3 clients at hand; returns what it prints, as JSON.
