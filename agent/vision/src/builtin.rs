@@ -18,3 +18,23 @@ impl Model {
         SHAPES
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Planes;
+
+    #[test]
+    fn activations_are_done_inside_convolutions() {
+        let mut runner = Model::shapes().expect("it loads").runner().expect("it runs");
+        let grey = [128; 64 * 64];
+        let planes = Planes::new([&grey, &grey, &grey], (64, 64, 64), 64, 64).expect("a picture");
+        let operators = runner.profile(&planes, &mut || Duration::ZERO).expect("it runs");
+        let names: Vec<&str> = operators.iter().map(|operator| operator.name.as_str()).collect();
+        if names.contains(&"ConvolutionOfOurs") {
+            assert!(!names.iter().any(|name| name.contains("Max")), "{names:?}");
+        }
+    }
+}

@@ -10,8 +10,9 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 use tract_onnx::tract_core::internal::*;
 
-use crate::convolution::{Place, Spec, with_planes};
+use crate::convolution::{Place, Spec};
 use crate::kernel::{Activation, activate};
+use crate::memory;
 use crate::padded::{Padded, copy_short};
 
 /// Vectors at a time: so many sums do not wait for each other.
@@ -66,7 +67,7 @@ impl Channelwise {
 
     pub(crate) fn compute(&self, level: Level, input: &[f32], out: &mut [f32]) -> TractResult<()> {
         let size = self.padded.size();
-        with_planes(size + self.padded.length() + MOST_PLACES, |planes| {
+        memory::with_planes(size + self.padded.length() + MOST_PLACES, |planes| {
             let (planes, sums) = planes.split_at_mut(size);
             match &self.kind {
                 Kind::Largest => {
@@ -159,10 +160,9 @@ impl EvalOp for Channelwise {
 
     fn eval(&self, _context: &EvalContext<'_>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let input = args_1!(inputs);
-        let mut output = Tensor::zero::<f32>(&self.output_shape)?;
-        let (view, mut out) = (input.try_as_plain_ram()?, output.try_as_plain_ram_mut()?);
-        self.compute(Level::new(), view.as_slice::<f32>()?, out.as_slice_mut::<f32>()?)?;
-        Ok(tvec!(output.into_tvalue()))
+        let view = input.try_as_plain_ram()?;
+        let values = view.as_slice::<f32>()?;
+        Ok(tvec!(memory::result(&self.output_shape, |out| self.compute(Level::new(), values, out))?))
     }
 }
 

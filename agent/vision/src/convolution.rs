@@ -7,8 +7,6 @@
 //! Taken for one picture in float32, planes of colours (NCHW), strides to 4, no dilation and no groups, on processors
 //! that `kernel` has loops for; else the library's, which has assembler for ARM.
 
-use std::cell::RefCell;
-
 use fearless_simd::Level;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::array::Pad;
@@ -20,6 +18,7 @@ use tract_onnx::tract_core::ops::nn::{DataFormat, HardSwish, Silu};
 
 use crate::channelwise::Channelwise;
 use crate::kernel::{self, Activation, MOST_PLACES, Task};
+use crate::memory;
 use crate::padded::Padded;
 
 const MOST_KERNEL: usize = 7;
@@ -96,8 +95,12 @@ fn activated(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedMo
             _ => return Ok(None),
         }
     } else if next.op_as::<TypedBinOp>().is_some_and(|op| op.0.is::<Max>()) {
-        let zero = |input: &OutletId| model.outlet_fact(*input).ok()?.konst.as_ref()?.is_zero().ok();
-        if !next.inputs.iter().any(|input| zero(input) == Some(true)) || next.outputs[0].fact != output.fact {
+        // `Tensor::is_zero` is so of a scalar alone, and the library's is of as many axes as the picture.
+        let is_zero = |input: &OutletId| {
+            let konst = model.outlet_fact(*input).ok()?.konst.as_ref()?.try_as_plain_ram().ok()?;
+            Some(konst.as_slice::<f32>().ok()?.iter().all(|value| *value == 0.0))
+        };
+        if !next.inputs.iter().any(|input| is_zero(input) == Some(true)) || next.outputs[0].fact != output.fact {
             return Ok(None);
         }
         Activation::Relu
@@ -215,21 +218,6 @@ impl Spec {
     }
 }
 
-thread_local! {
-    /// Padded planes: kept, because getting their memory from the system is as dear as filling it.
-    static PLANES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Lends so many values, of which nothing is known.
-pub(crate) fn with_planes<R>(count: usize, use_them: impl FnOnce(&mut [f32]) -> R) -> R {
-    PLANES.with_borrow_mut(|planes| {
-        if planes.len() < count {
-            planes.resize(count, 0.0);
-        }
-        use_them(&mut planes[..count])
-    })
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Convolution {
     /// Channels of the input.
@@ -276,7 +264,7 @@ impl Convolution {
             return Ok(());
         }
         let size = padded.size();
-        with_planes(size * self.inside, |planes| {
+        memory::with_planes(size * self.inside, |planes| {
             for (channel, planes) in input.chunks_exact(plane).zip(planes.chunks_exact_mut(size)) {
                 padded.fill(channel, 0.0, planes);
             }
@@ -316,10 +304,9 @@ impl EvalOp for Convolution {
 
     fn eval(&self, _context: &EvalContext<'_>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let input = args_1!(inputs);
-        let mut output = Tensor::zero::<f32>(&self.output_shape)?;
-        let (view, mut out) = (input.try_as_plain_ram()?, output.try_as_plain_ram_mut()?);
-        self.compute(Level::new(), view.as_slice::<f32>()?, out.as_slice_mut::<f32>()?)?;
-        Ok(tvec!(output.into_tvalue()))
+        let view = input.try_as_plain_ram()?;
+        let values = view.as_slice::<f32>()?;
+        Ok(tvec!(memory::result(&self.output_shape, |out| self.compute(Level::new(), values, out))?))
     }
 }
 

@@ -41,6 +41,8 @@ mod labels;
 #[cfg(feature = "tract")]
 mod layout;
 #[cfg(feature = "tract")]
+mod memory;
+#[cfg(feature = "tract")]
 mod model;
 #[cfg(feature = "tract")]
 mod nms;
