@@ -34,6 +34,8 @@ CPU = {"1 fps": 0.6, "5 fps, still for 80 %": 0.5, "5 fps, moving": 1.0}
 MEMORY = 0.25
 SAME = 0.99
 OLDEST_MS = 1500
+# Of a core, where nothing moves.
+STILL_PERCENT = 2
 # Of pictures that one camera of many is to be looked at.
 LOOKED = 0.9
 
@@ -57,10 +59,11 @@ def run(options):
     options.labels = options.labels.read_text().splitlines() if options.labels else ["circle", "square", "triangle"]
     cache = options.root / "target/bench"
     cache.mkdir(parents=True, exist_ok=True)
-    videos = {kind: encode(options, cache, kind) for kind in ("moving", "still")}
+    videos = {kind: encode(options, cache, kind) for kind in ("moving", "still", "frozen")}
     targets = []
     for name, video, rate in (("1 fps", "moving", 1), ("5 fps, still for 80 %", "still", 5), ("5 fps, moving", "moving", 5)):
         targets += compare(options, name, videos[video], rate)
+    targets += frozen(options, videos["frozen"])
     targets += many(options, videos["moving"])
     return 0 if all(targets) else 1
 
@@ -74,12 +77,13 @@ def target(name, value, bound, is_met):
 
 
 def encode(options, cache, kind):
-    """720p, 15 fps, GOP 15. `still`: of each 10 s two move, and then the last picture stays."""
+    """720p, 15 fps, GOP 15. `still`: of each 10 s two move, and then the last picture stays; `frozen`: it is one picture."""
     source = options.video or record(options, cache)
     video = cache / f"detect-{source.stem}-{kind}-{options.seconds}.mp4"
     if not video.exists():
         partial = video.with_suffix(".partial.mp4")
-        hold = f"select='lt(mod(n,{10 * FPS}),{2 * FPS})'," if kind == "still" else ""
+        still = f"select='lt(mod(n,{10 * FPS}),{2 * FPS})',"
+        hold = {"moving": "", "still": still, "frozen": "loop=loop=-1:size=1,"}[kind]
         command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y", "-stream_loop", "-1", "-i", source, "-an"]
         command += ["-vf", f"fps={FPS},scale=1280:720,{hold}fps={FPS}", "-t", str(options.seconds + 30)]
         command += ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-bf", "0"]
@@ -229,6 +233,20 @@ def is_same(one, other):
     shared = max(0, min(a2, c2) - max(a1, c1)) * max(0, min(b2, d2) - max(b1, d1))
     union = (a2 - a1) * (b2 - b1) + (c2 - c1) * (d2 - d1) - shared
     return one["class_name"] == other["class_name"] and shared >= SAME_IOU * union
+
+
+# Nothing moves.
+
+
+def frozen(options, video):
+    with contextlib.ExitStack() as stack:
+        rtsp = start_rtsp_server(stack, video)
+        sampler = Sampler()
+        agent = Agent(stack, options, sampler, rtsp, 5)
+        time.sleep(options.seconds + 2 * SAMPLE_EVERY)
+        sampler.stop()
+    percent = round(cost(options, agent.measured)[0] / 60 * 100, 2)
+    return [target("5 fps, nothing moves, percent of a core", percent, f"at most {STILL_PERCENT}", percent <= STILL_PERCENT)]
 
 
 # Many cameras.

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 
 use tract_onnx::tract_core::internal::*;
 
-/// Results smaller than this are as quick from the heap.
-const LEAST_KEPT: usize = 64 << 10;
+/// Results smaller than this are as quick from the heap: musl maps what is larger, each by itself.
+const LEAST_KEPT: usize = 128 << 10;
 /// Bytes of results that are kept at most.
 const MOST_KEPT: usize = 4 << 20;
 
