@@ -9,7 +9,7 @@ use edgecam_media::picture_order::OutputOrder;
 use edgecam_media::rtmp::{ChunkReader, Event, Session, amf0};
 use edgecam_media::rtp::{AllowList, Packetizer, RtpSender, RtpTarget, Settings, rtcp};
 use edgecam_media::unweighted::Unweighted;
-use edgecam_media::{AccessUnit, Codec, ParameterSets, Timestamp, TrackId, annex_b::Splitter, bmff};
+use edgecam_media::{AccessUnit, Codec, ParameterSets, Timestamp, TrackId, annex_b::Splitter, annex_b::append, bmff};
 
 /// A target: what it is called, and what must not panic.
 type Target = (&'static str, fn(&[u8]));
@@ -122,7 +122,7 @@ pub(crate) fn parameter_sets(data: &[u8]) {
     }
 }
 
-/// What comes out of weighted pictures is NAL units with nothing in them that looks like a start code; or nothing.
+/// What comes out of weighted pictures is as many NAL units as went in, with no start code in what was written anew; or nothing.
 pub(crate) fn unweighted(data: &[u8]) {
     let Some((&at, rest)) = data.split_first() else { return };
     // Main profile, 1280x720, CABAC, as x264 writes them.
@@ -143,8 +143,15 @@ pub(crate) fn unweighted(data: &[u8]) {
     for unweighted in [Some(known), of_chance].into_iter().flatten() {
         for picture in [slice.to_vec(), delimited(slice), delimited(&changed), delimited(&[&P[..5], slice].concat())] {
             let mut out = vec![7];
-            if !unweighted.append(&picture.clone().into(), &mut out) {
+            if !unweighted.append(&picture, &mut out) {
                 assert_eq!(out, [7]);
+                continue;
+            }
+            let mut as_it_is = Vec::new();
+            let units: Vec<NalUnit<'_>> = LengthPrefixed::new(Codec::H264, &picture).flatten().collect();
+            units.iter().for_each(|unit| append(unit.bytes(), &mut as_it_is));
+            if units.len() == 1 && out[1..] != as_it_is {
+                assert_eq!(split(&out[1..], out.len()).0.len(), 1);
             }
         }
     }

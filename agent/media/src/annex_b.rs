@@ -1,4 +1,4 @@
-//! Cuts a byte stream as of H.264 Annex B into NAL units, whatever the size of the pieces it comes in.
+//! Cuts a byte stream as of H.264 Annex B into NAL units, whatever the size of the pieces it comes in; and writes one.
 //!
 //! Start codes of 3 and 4 bytes, trailing zeros after a unit and leading zeros before the first start code are all
 //! legal (Annex B.1) and all seen: some encoders pad a PPS with a zero, which turns the next 4-byte start code
@@ -9,6 +9,12 @@ use memchr::memmem::Finder;
 /// A NAL unit larger than this is not one: the stream is damaged or is not H.264. 8 MiB holds an intra picture at
 /// any level up to 6.2 in practice; fragments of KVS end at 50 MB.
 pub const MAX_NAL_SIZE: usize = 8 << 20;
+
+/// Appends a NAL unit, behind a start code of 4 bytes.
+pub fn append(unit: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0, 0, 0, 1]);
+    out.extend_from_slice(unit);
+}
 
 /// An incremental Annex B splitter.
 pub struct Splitter {

@@ -10,7 +10,7 @@ use h264_reader::nal::sps::{FrameMbsFlags, PicOrderCntType, SeqParameterSet};
 use h264_reader::rbsp::{BitRead, BitReader, ByteReader};
 
 use crate::slice::{H264Syntax, H265Syntax, h265_pps_id};
-use crate::{AudioFormat, Codec};
+use crate::{AudioFormat, Codec, annex_b};
 
 /// The parameter sets that a run of pictures refers to, and what stands beside it in an audio track.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -205,8 +205,7 @@ impl ParameterSets {
     pub fn annex_b(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for unit in self.units() {
-            out.extend_from_slice(&[0, 0, 0, 1]);
-            out.extend_from_slice(unit);
+            annex_b::append(unit, &mut out);
         }
         out
     }

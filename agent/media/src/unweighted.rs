@@ -7,18 +7,16 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
 use h264_reader::Context;
 use h264_reader::nal::NalHeader;
 use h264_reader::nal::pps::PicParameterSet;
 use h264_reader::nal::slice::SliceHeader;
 use h264_reader::rbsp::{BitRead, BitReader, BitReaderError, ByteReader, Numeric, Primitive, decode_nal};
 
+use crate::annex_b;
 use crate::nal::LengthPrefixed;
 use crate::parameter_sets::parse_sps;
 use crate::{Codec, ParameterSets};
-
-const START_CODE: &[u8] = &[0, 0, 0, 1];
 
 /// What a decoder is given in the place of a stream whose P slices carry weights.
 pub struct Unweighted {
@@ -41,8 +39,7 @@ impl Unweighted {
             let parsed = PicParameterSet::from_bits(&context, &mut bits).ok()?;
             has_any |= parsed.weighted_pred_flag;
             context.put_pic_param_set(parsed);
-            plain.extend_from_slice(START_CODE);
-            plain.extend_from_slice(&without_flag(pps, bits.flag?)?);
+            annex_b::append(&without_flag(pps, bits.flag?)?, &mut plain);
         }
         has_any.then_some(Self { context, sets: plain })
     }
@@ -54,7 +51,7 @@ impl Unweighted {
 
     /// Appends the picture in `data` (NAL units behind their lengths) to `out`, in Annex B form and without weights. `false`: it
     /// has weights that count, or is not understood, and `out` is as it was.
-    pub fn append(&self, data: &Bytes, out: &mut Vec<u8>) -> bool {
+    pub fn append(&self, data: &[u8], out: &mut Vec<u8>) -> bool {
         let before = out.len();
         for nal in LengthPrefixed::new(Codec::H264, data) {
             let is_appended = nal.is_ok_and(|nal| self.append_unit(nal.bytes(), out).is_some());
@@ -67,21 +64,22 @@ impl Unweighted {
     }
 
     fn append_unit(&self, nal: &[u8], out: &mut Vec<u8>) -> Option<()> {
-        out.extend_from_slice(START_CODE);
-        let kind = nal.first()? & 0x1f;
+        let first = *nal.first()?;
+        let kind = first & 0x1f;
         // Data partitions have no table in two of three.
         if matches!(kind, 2..=4) {
             return None;
         }
+        // Others have none, or keep theirs; and the library is not to be trusted with headers of SP and SI slices.
         if !(matches!(kind, 1 | 5) && is_p(nal)?) {
-            out.extend_from_slice(nal);
+            annex_b::append(nal, out);
             return Some(());
         }
         let mut bits = Counted::new(nal);
-        let header = NalHeader::new(*nal.first()?).ok()?;
+        let header = NalHeader::new(first).ok()?;
         let (slice, _, pps) = SliceHeader::from_bits(&self.context, &mut &mut bits, header).ok()?;
         let Some(table) = slice.pred_weight_table else {
-            out.extend_from_slice(nal);
+            annex_b::append(nal, out);
             return Some(());
         };
         let counts =
@@ -91,7 +89,7 @@ impl Unweighted {
         }
         let body = decode_nal(nal).ok()?;
         let cut = cut(&body, bits.table?, bits.at, pps.entropy_coding_mode_flag)?;
-        append_escaped(*nal.first()?, &cut, out);
+        annex_b::append(&escaped(first, &cut), out);
         Some(())
     }
 }
@@ -107,9 +105,7 @@ fn is_p(slice: &[u8]) -> Option<bool> {
 fn without_flag(pps: &[u8], flag: usize) -> Option<Vec<u8>> {
     let mut body = decode_nal(pps).ok()?.into_owned();
     *body.get_mut(flag / 8)? &= !(0x80 >> (flag % 8));
-    let mut out = Vec::with_capacity(pps.len() + 1);
-    append_escaped(*pps.first()?, &body, &mut out);
-    Some(out)
+    Some(escaped(*pps.first()?, &body))
 }
 
 /// A slice's bits without those of `table`. Its header has `header` bits; what follows is aligned to bytes if it is CABAC.
@@ -179,7 +175,8 @@ fn byte_at(bytes: &[u8], at: usize) -> u8 {
 }
 
 /// A NAL unit of `header` and `body`: three bytes that would be taken for a start code are told apart (section 7.4.1).
-fn append_escaped(header: u8, body: &[u8], out: &mut Vec<u8>) {
+fn escaped(header: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len() + 16);
     out.push(header);
     let mut zeros = 0;
     for &byte in body {
@@ -190,6 +187,7 @@ fn append_escaped(header: u8, body: &[u8], out: &mut Vec<u8>) {
         out.push(byte);
         zeros = if byte == 0 { zeros + 1 } else { 0 };
     }
+    out
 }
 
 /// Reads a header, and notes which bits are which.

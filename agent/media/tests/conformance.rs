@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use edgecam_media::assembler::Assembler;
 use edgecam_media::mp4::{FragmentHead, init_segment};
+use edgecam_media::nal::LengthPrefixed;
 use edgecam_media::picture_order::{OutputOrder, Placed};
 use edgecam_media::unweighted::Unweighted;
-use edgecam_media::{AccessUnit, Codec, ParameterSets, Ticks, Timecode, Timestamp, TrackId, mkv};
+use edgecam_media::{AccessUnit, Codec, ParameterSets, Ticks, Timecode, Timestamp, TrackId, annex_b, mkv};
 
 /// What is given to ffmpeg besides size and length, and to the encoder itself.
 struct Stream {
@@ -287,9 +288,8 @@ fn without_weights_that_weight_nothing_pictures_are_the_same() {
             }
             let (known, unweighted) = sets.as_ref().expect("it begins with an IDR");
             let (mut plain, mut as_it_is) = (Vec::new(), Vec::new());
-            for unit in edgecam_media::nal::LengthPrefixed::new(Codec::H264, &unit.data).flatten() {
-                as_it_is.extend_from_slice(&[0, 0, 0, 1]);
-                as_it_is.extend_from_slice(unit.bytes());
+            for unit in LengthPrefixed::new(Codec::H264, &unit.data).flatten() {
+                annex_b::append(unit.bytes(), &mut as_it_is);
             }
             // Before each picture the PPS that it refers to.
             if unweighted.append(&unit.data, &mut plain) {

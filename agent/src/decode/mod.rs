@@ -7,11 +7,9 @@ pub mod mjpeg;
 
 use edgecam_media::nal::LengthPrefixed;
 use edgecam_media::unweighted::Unweighted;
-use edgecam_media::{AccessUnit, Codec, ParameterSets};
+use edgecam_media::{AccessUnit, Codec, ParameterSets, annex_b};
 use openh264::OpenH264API;
 use openh264::decoder::{DecodedYUV, DecoderConfig, Flush};
-
-const START_CODE: &[u8] = &[0, 0, 0, 1];
 
 /// The stream cannot be decoded.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -25,7 +23,7 @@ pub struct Decoder {
     known: Option<Known>,
 }
 
-/// The parameter sets of the last IDR.
+/// The parameter sets of the last IDR, and how its GOP is decoded.
 struct Known {
     sets: ParameterSets,
     /// If its pictures can be had without weights, for which OpenH264 takes long.
@@ -66,8 +64,7 @@ impl Decoder {
         }
         if !self.append_unweighted(unit) {
             for nal in LengthPrefixed::new(Codec::H264, &unit.data).flatten() {
-                self.annex_b.extend_from_slice(START_CODE);
-                self.annex_b.extend_from_slice(nal.bytes());
+                annex_b::append(nal.bytes(), &mut self.annex_b);
             }
         }
         self.inner.decode(&self.annex_b).map_err(refused)
@@ -96,7 +93,7 @@ impl Decoder {
         if !is_appended {
             self.annex_b.truncate(before);
             if *is_plain {
-                self.annex_b.extend_from_slice(&sets.annex_b());
+                sets.pps().iter().for_each(|pps| annex_b::append(pps, &mut self.annex_b));
             }
         }
         *is_plain = is_appended;
